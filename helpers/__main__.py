@@ -1,0 +1,148 @@
+"""The command line: `python -m helpers run | download | check`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from .kit.errors import KitError
+
+# Heavy modules are imported where they are used, so that --help answers at once.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 0, 1 (not all went well), 2 (`KitError`), 130."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except KitError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: what was finished is kept, `run --resume` goes on", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m helpers",
+        description="Run the notebooks of the assignment, fetch what they need, check the machine.",
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_run(commands)
+    _add_download(commands)
+    check = commands.add_parser(
+        "check",
+        help="say what this machine has and lacks",
+        description="Print what this machine has and lacks, and what to do about it. "
+        "Exit status 0 when the mini profile can run, else 1.",
+    )
+    check.set_defaults(command=_check)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser(
+        "run",
+        help="run notebooks and write the report",
+        description="Run notebooks in order, each in a fresh kernel, and write "
+        "results/PROFILE/report.html. Earlier results of the same notebooks are moved to "
+        "results/PROFILE/previous/.",
+    )
+    run.add_argument(
+        "--profile",
+        choices=("mini", "full"),
+        help="mini: drawn flowers, minutes; full: Flowers102, hours on a CPU "
+        "(default: KIT_PROFILE, else full when Flowers102 is there, else mini)",
+    )
+    run.add_argument(
+        "--notebooks",
+        nargs="+",
+        metavar="NAME",
+        help="only these, by number or name: --notebooks 01 04 (default: all six)",
+    )
+    run.add_argument(
+        "--resume", action="store_true", help="skip notebooks that ran to their end before"
+    )
+    run.add_argument(
+        "--save-notebooks",
+        action="store_true",
+        help="write the executed notebooks over those in notebooks/ (for maintainers)",
+    )
+    run.set_defaults(command=_run)
+
+
+def _add_download(commands: argparse._SubParsersAction) -> None:
+    download = commands.add_parser(
+        "download",
+        help="fetch a data set and the pretrained weights",
+        description="Fetch what is missing of a data set and of the ImageNet weights of both "
+        "networks, and check every file. KIT_DATA and TORCH_HOME say where they are kept.",
+    )
+    download.add_argument("--weights-only", action="store_true", help="only the weights, 162 MB")
+    download.add_argument(
+        "--dataset",
+        default="Flowers102",
+        metavar="NAME",
+        help="Flowers102 (345 MB, default), OxfordIIITPet, DTD, FGVCAircraft or EuroSAT",
+    )
+    download.set_defaults(command=_download)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from .kit.runner import run_notebooks
+
+    run_notebooks(
+        profile=options.profile,
+        names=options.notebooks,
+        resume=options.resume,
+        save_notebooks=options.save_notebooks,
+    )
+    return 0
+
+
+def _download(options: argparse.Namespace) -> int:
+    """Fetch item by item; a failure does not keep the next item from being fetched."""
+    failures = []
+    for name, fetch in _items(options).items():
+        try:
+            fetch()
+            print(f"{name}: complete")
+        except KitError as error:
+            failures.append(f"{name}: {error}")
+    for failure in failures:
+        print(f"error: {failure}", file=sys.stderr)
+    return int(bool(failures))
+
+
+def _items(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
+    """What to fetch, by name. Raises `KitError` for an unknown data set."""
+    from .kit import downloads, sources, weights
+    from .kit.check import folders
+
+    data_dir, _ = folders()
+    items: dict[str, Callable[[], object]] = {}
+    dataset = options.dataset
+    if options.weights_only:
+        pass
+    elif dataset == "Flowers102":
+        items[dataset] = lambda: downloads.download_flowers102(data_dir)
+    elif dataset in sources.TORCHVISION_SETS:
+        items[dataset] = lambda: downloads.download_torchvision_set(dataset, data_dir)
+    else:
+        known = ", ".join(["Flowers102", *sources.TORCHVISION_SETS])
+        raise KitError(f"no data set {dataset!r}: use one of {known}")
+    for network in weights.IMAGENET:
+        items[f"weights of {network}"] = lambda network=network: weights.fetch_weights(network)
+    return items
+
+
+def _check(options: argparse.Namespace) -> int:
+    from .kit.check import check_machine
+
+    return check_machine()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,292 @@
+"""Pictures: their splits, what is done to each before a network sees it, and the batches."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2 as transforms
+
+from .kit.errors import KitError
+from .kit.pictures import check_all, decode_all
+from .kit.sources import Listing, list_pictures, picture_ids
+from .recipes import Augmentation
+from .workspace import Workspace
+
+# Means and standard deviations of ImageNet's red, green and blue: what pretrained networks expect.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+EVALUATION_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """A data set ready for training: three loaders of (images, labels), and what they hold.
+
+    `images` are float32 of shape (batch, 3, size, size), normalised; `labels` are int64.
+    """
+
+    name: str
+    class_names: list[str]
+    train: DataLoader
+    val: DataLoader
+    test: DataLoader
+    size: int  # pixels of a side of the square that the network sees
+    fingerprint: str  # of the ids, labels and splits: two runs with the same saw the same task
+    note: str = ""  # what every figure of these pictures must say, "" when nothing
+    feature_seconds: float = 0.0  # spent on computing features, see compute_features
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def dataloaders(self) -> dict[str, DataLoader]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of samples in each split."""
+        return {split: len(loader.dataset) for split, loader in self.dataloaders.items()}
+
+
+class Pictures(Dataset):
+    """The pictures of one split: decoded once, transformed anew each time they are asked for."""
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        labels: Sequence[int],
+        ids: Sequence[str],
+        *,
+        short_side: int,
+        transform: transforms.Transform,
+        description: str = "",
+    ) -> None:
+        self.paths, self.ids = list(paths), list(ids)
+        self.labels = torch.tensor(labels, dtype=torch.int64)
+        self.short_side, self.transform, self.description = short_side, transform, description
+        self._decoded: list[torch.Tensor] = []  # filled when the first picture is asked for
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def picture(self, index: int) -> torch.Tensor:
+        """One picture before its transform: uint8 of shape (3, height, width)."""
+        if not self._decoded:
+            self._decoded += decode_all(self.paths, self.short_side, self.description)
+        return self._decoded[index]
+
+    def with_transform(self, transform: transforms.Transform) -> Pictures:
+        """The same pictures under another transform; they are still decoded only once."""
+        other = copy.copy(self)
+        other.transform = transform
+        return other
+
+    def __getitems__(self, draws: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """A whole batch at once. Each draw is the index of a picture and the seed of its transform.
+
+        The seed makes the augmentation of a picture independent of whatever else uses the global
+        random state, so that every method sees the same pictures.
+        """
+        images = []
+        with torch.random.fork_rng(devices=[]):
+            for index, seed in draws:
+                torch.default_generator.manual_seed(seed)
+                images.append(self.transform(self.picture(index)))
+        indices = [index for index, _ in draws]
+        return normalize(torch.stack(images)), self.labels[indices]
+
+
+class Batches(Sampler):
+    """The order of a split: lists of (index, seed) pairs, shuffled by a generator of its own.
+
+    No batch but an only one has a single sample, because BatchNorm cannot train on one: a last
+    sample that would stand alone joins the batch before it.
+    """
+
+    def __init__(self, length: int, batch_size: int, *, seed: int, shuffle: bool) -> None:
+        self.length, self.batch_size = length, batch_size
+        self.seed, self.shuffle = seed, shuffle
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def reseed(self) -> None:
+        """Start the generator again, so that the next run sees the same batches as the last."""
+        self.generator.manual_seed(self.seed)
+
+    def __len__(self) -> int:
+        batches = -(-self.length // self.batch_size)
+        alone = self.length % self.batch_size == 1 and batches > 1
+        return batches - 1 if alone and self.batch_size > 1 else batches
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order = torch.arange(self.length)
+        if self.shuffle:
+            order = torch.randperm(self.length, generator=self.generator)
+        seeds = torch.randint(2**62, (self.length,), generator=self.generator)
+        draws = list(zip(order.tolist(), seeds.tolist(), strict=True))
+        for batch in range(len(self)):
+            last = batch == len(self) - 1
+            end = self.length if last else (batch + 1) * self.batch_size
+            yield draws[batch * self.batch_size : end]
+
+
+def normalize(images: torch.Tensor) -> torch.Tensor:
+    """uint8 pictures (..., 3, height, width) as floats with ImageNet's mean and deviation."""
+    images = transforms.functional.to_dtype(images, torch.float32, scale=True)
+    return transforms.functional.normalize(images, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def denormalize(images: torch.Tensor) -> torch.Tensor:
+    """The way back from `normalize`, to floats in 0 ... 1 that can be shown."""
+    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
+    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    return (images.float() * std + mean).clamp(0, 1)
+
+
+def train_transform(size: int, augment: Augmentation) -> transforms.Transform:
+    """A random part of the picture, perhaps mirrored, perhaps in other light; uint8 to uint8."""
+    steps = [
+        transforms.RandomResizedCrop(size, scale=(augment.smallest_crop, 1.0), antialias=True),
+        transforms.RandomHorizontalFlip(augment.flip),
+    ]
+    if any(augment.color_jitter):
+        steps.append(transforms.ColorJitter(*augment.color_jitter))
+    return transforms.Compose(steps)
+
+
+def eval_transform(size: int) -> transforms.Transform:
+    """The centre of the picture, always the same: validation and test never see augmentation."""
+    return transforms.CenterCrop(size)
+
+
+def load_data(
+    workspace: Workspace,
+    *,
+    size: int,
+    batch_size: int,
+    augment: Augmentation,
+    dataset: str | Path = "Flowers102",
+    num_workers: int = 0,
+) -> Data:
+    """Load a data set with its train, val and test splits.
+
+    `dataset` is "Flowers102" (drawn flowers on the mini profile), another torchvision set that the
+    assignment allows ("OxfordIIITPet", "DTD", "FGVCAircraft", "EuroSAT"), or a folder of class
+    folders, with or without train/, val/ and test/ above them. Missing splits are made by class
+    and by seed. Pictures are scaled to a short side of 8/7 `size`, as ImageNet's 256 for 224.
+    Raises `KitError` when data is missing, damaged or not allowed.
+    """
+    if size < 8 or batch_size < 1:
+        raise KitError(f"size={size} and batch_size={batch_size}: use at least 8 pixels and 1")
+    listing = list_pictures(
+        dataset, profile=workspace.profile, data_dir=workspace.data_dir, seed=workspace.seed
+    )
+    loaders = {}
+    for split, (paths, labels) in listing.splits.items():
+        check_all(paths, f"checking {split} pictures")
+        training = split == "train"
+        pictures = Pictures(
+            paths,
+            labels,
+            picture_ids(paths, listing.root),
+            short_side=round(size * 8 / 7),
+            transform=train_transform(size, augment) if training else eval_transform(size),
+            description=f"decoding {split} pictures",
+        )
+        batch = batch_size if training else EVALUATION_BATCH
+        loaders[split] = make_loader(
+            pictures, batch, seed=workspace.seed, shuffle=training, num_workers=num_workers
+        )
+    names = [name.replace("_", " ") for name in listing.class_names]
+    return Data(
+        name=listing.name,
+        class_names=names,
+        size=size,
+        fingerprint=fingerprint(listing),
+        note=listing.note,
+        **loaders,
+    )
+
+
+def make_loader(
+    samples: Dataset, batch_size: int, *, seed: int, shuffle: bool, num_workers: int = 0
+) -> DataLoader:
+    """A loader with an order of its own; `samples` must answer whole batches, as `Pictures` do."""
+    order = Batches(len(samples), batch_size, seed=seed, shuffle=shuffle)
+    return DataLoader(samples, batch_sampler=order, collate_fn=as_is, num_workers=num_workers)
+
+
+def as_is(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The data set has put the batch together already."""
+    return batch
+
+
+def picture_sizes(data: Data) -> list[tuple[int, int]]:
+    """(width, height) in pixels of every picture file, over all splits."""
+    paths = [path for loader in data.dataloaders.values() for path in loader.dataset.paths]
+    return check_all(paths, "reading sizes")
+
+
+def channel_statistics(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of red, green and blue over the training pictures, in 0 ... 1."""
+    samples = data.train.dataset
+    pixels = torch.cat(
+        [samples.picture(index).flatten(1) for index in range(len(samples))], dim=1
+    ).double()
+    return pixels.mean(dim=1).float() / 255, pixels.std(dim=1).float() / 255
+
+
+def few_per_class(data: Data, count: int, *, seed: int) -> Data:
+    """The same data with only `count` training pictures of each class; val and test stay whole.
+
+    A picture that is there in several views is taken with all of them.
+    """
+    samples = data.train.dataset
+    label_of = dict(zip(samples.ids, samples.labels.tolist(), strict=True))
+    generator = torch.Generator().manual_seed(seed)
+    ids = sorted(label_of)
+    shuffled = [ids[i] for i in torch.randperm(len(ids), generator=generator).tolist()]
+    chosen: set[str] = set()
+    for label in range(data.num_classes):
+        members = [name for name in shuffled if label_of[name] == label]
+        if len(members) < count:
+            raise KitError(
+                f"class {data.class_names[label]!r} has {len(members)} training pictures, "
+                f"so count={count} cannot be taken: use at most {len(members)}"
+            )
+        chosen.update(members[:count])
+    selection = Selection(samples, [i for i, name in enumerate(samples.ids) if name in chosen])
+    order = data.train.batch_sampler
+    train = make_loader(selection, order.batch_size, seed=order.seed, shuffle=True)
+    return dataclasses.replace(data, train=train)
+
+
+class Selection(Dataset):
+    """Some samples of another data set, by index."""
+
+    def __init__(self, samples: Dataset, indices: Sequence[int]) -> None:
+        self.samples, self.indices = samples, list(indices)
+        self.labels = samples.labels[self.indices]
+        self.ids = [samples.ids[index] for index in self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitems__(self, draws: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.samples.__getitems__([(self.indices[index], seed) for index, seed in draws])
+
+
+def fingerprint(listing: Listing) -> str:
+    """SHA-256 over the ids, labels and splits of a data set, as 64 hexadecimal digits."""
+    lines = [
+        f"{split}\t{name}\t{label}\n"
+        for split, (paths, labels) in listing.splits.items()
+        for name, label in zip(picture_ids(paths, listing.root), labels, strict=True)
+    ]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Machinery that a student need not read: files, downloads, progress, runner, report."""

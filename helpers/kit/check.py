@@ -1,0 +1,259 @@
+"""What this machine has and lacks, line by line, with what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import KitError
+
+ROOT = Path(__file__).resolve().parents[2]
+OLDEST_PYTHON = (3, 10)
+INSTALL = "run `python -m pip install -r requirements.txt` in the folder of the kit"
+DOWNLOAD = "run `python -m helpers download`"
+LEAST_MEMORY, LEAST_DISK, FULL_DISK = 3e9, 0.3e9, 1.5e9  # bytes
+
+
+@dataclass(frozen=True)
+class Line:
+    """One finding: "ok", "missing" (only the full profile needs it) or "problem"."""
+
+    status: str
+    text: str
+    stops_mini: bool = False
+
+    def __str__(self) -> str:
+        return f"[{self.status}]".ljust(10) + self.text
+
+
+def check_machine() -> int:
+    """Print what this machine has and lacks; returns 0 when the mini profile can run, else 1."""
+    lines: list[Line] = []
+    checks: tuple[Callable[[], Iterator[Line]], ...] = (
+        _python,
+        _packages,
+        _device,
+        _memory,
+        _disk,
+        _mini_data,
+        _flowers,
+        _weights,
+        _kernel,
+        _folders,
+    )
+    for check in checks:
+        try:
+            found = list(check())
+        except ImportError as error:  # named by the check of the packages, with the remedy
+            found = [Line("problem", f"cannot look further: {error}", stops_mini=True)]
+        for line in found:
+            print(line)
+        lines += found
+    stopped = any(line.stops_mini for line in lines)
+    print("The mini profile cannot run yet: see above." if stopped else "The mini profile can run.")
+    return int(stopped)
+
+
+def folders() -> tuple[Path, Path]:
+    """The data folder and the results folder; a relative `TORCH_HOME` is made absolute."""
+    from ..workspace import folder_from_environment
+
+    if os.environ.get("TORCH_HOME"):
+        os.environ["TORCH_HOME"] = str(folder_from_environment("TORCH_HOME", ""))
+    return (
+        folder_from_environment("KIT_DATA", "data"),
+        folder_from_environment("KIT_RESULTS", "results"),
+    )
+
+
+def _python() -> Iterator[Line]:
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    text = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
+    if sys.version_info >= OLDEST_PYTHON:
+        yield Line("ok", text)
+    else:
+        yield Line("problem", f"{text}: the kit needs Python {oldest} or newer", stops_mini=True)
+
+
+def _packages() -> Iterator[Line]:
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        yield Line("problem", f"requirements.txt cannot be read: {error.strerror}")
+        return
+    for line in lines:
+        wanted = line.partition("#")[0].strip()
+        if not wanted or wanted.startswith("-"):
+            continue
+        try:
+            yield _package(Requirement(wanted))
+        except InvalidRequirement:
+            yield Line("problem", f"requirements.txt: {wanted!r} is no requirement: fetch it again")
+
+
+def _package(wanted) -> Line:
+    """The finding about one line of requirements.txt."""
+    if wanted.marker is not None and not wanted.marker.evaluate():
+        return Line("ok", f"{wanted.name}: not needed here")
+    try:
+        version = importlib.metadata.version(wanted.name)
+    except importlib.metadata.PackageNotFoundError:
+        return Line("problem", f"{wanted.name} is not installed: {INSTALL}", stops_mini=True)
+    if wanted.specifier.contains(version, prereleases=True):
+        return Line("ok", f"{wanted.name} {version}")
+    text = f"{wanted.name} {version}, but {wanted.specifier} is wanted: {INSTALL}"
+    return Line("problem", text, stops_mini=True)
+
+
+def _device() -> Iterator[Line]:
+    import torch
+
+    from ..results import device_name
+    from ..workspace import choose_device, choose_precision
+
+    device = choose_device(None)
+    precision = str(choose_precision(device)).removeprefix("torch.")
+    yield Line(
+        "ok",
+        f"device {device} ({device_name(device)}), {torch.get_num_threads()} threads, {precision}",
+    )
+    if device.type == "cpu":
+        yield Line("ok", "no GPU: the mini profile takes minutes, the full one about two hours")
+
+
+def _memory() -> Iterator[Line]:
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return  # Windows does not tell
+    if size >= LEAST_MEMORY:
+        yield Line("ok", f"memory {size / 1e9:.1f} GB")
+    else:
+        yield Line("problem", f"memory {size / 1e9:.1f} GB is little: close other programs")
+
+
+def _disk() -> Iterator[Line]:
+    for folder in dict.fromkeys(map(_existing, folders())):
+        free = shutil.disk_usage(folder).free
+        text = f"{free / 1e9:.1f} GB free in {_show(folder)}"
+        if free < LEAST_DISK:
+            yield Line("problem", f"{text}: make room for {LEAST_DISK / 1e9} GB", stops_mini=True)
+        elif free < FULL_DISK:
+            yield Line("missing", f"{text}: the full profile needs {FULL_DISK / 1e9} GB, make room")
+        else:
+            yield Line("ok", text)
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
+def _show(path: Path) -> str:
+    from ..workspace import show_path
+
+    return show_path(path)
+
+
+def _mini_data() -> Iterator[Line]:
+    from .flowers import MINI_FOLDER
+
+    pictures = MINI_FOLDER / "flowers-102" / "jpg"
+    if pictures.is_dir():
+        yield Line("ok", f"mini pictures: {len(list(pictures.glob('*.jpg')))} drawn")
+    elif (MINI_FOLDER / "draw_flowers.py").is_file():
+        yield Line("ok", "mini pictures: will be drawn at first use, in a few seconds")
+    else:
+        text = f"mini pictures: {_show(MINI_FOLDER)} is not complete: fetch the kit again"
+        yield Line("problem", text, stops_mini=True)
+
+
+def _flowers() -> Iterator[Line]:
+    from .flowers import flowers102_is_present
+
+    data_dir, _ = folders()
+    place = _show(data_dir)
+    try:
+        if flowers102_is_present(data_dir):
+            yield Line("ok", f"Flowers102: complete in {place}")
+        else:
+            yield Line("missing", f"Flowers102: not in {place}; for the full profile {DOWNLOAD}")
+    except KitError as error:
+        yield Line("problem", str(error))
+
+
+def _weights() -> Iterator[Line]:
+    folders()
+    from .files import sha256
+    from .weights import IMAGENET
+
+    for name, file in IMAGENET.items():
+        place = _show(file.path)
+        if not file.path.exists():
+            text = f"weights of {name}: not in {place}; for the full profile {DOWNLOAD}"
+            yield Line("missing", text)
+        elif sha256(file.path).startswith(file.sha256_prefix):
+            yield Line("ok", f"weights of {name}: {place}")
+        else:
+            yield Line(
+                "problem",
+                f"weights of {name}: {place} is not the published file: delete it, then {DOWNLOAD}",
+            )
+
+
+def _kernel() -> Iterator[Line]:
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    mend = "run `python -m ipykernel install --sys-prefix`"
+    try:
+        command = KernelSpecManager().get_kernel_spec("python3").argv
+    except NoSuchKernel:
+        yield Line("problem", f"Jupyter has no kernel 'python3': {mend}", stops_mini=True)
+        return
+    # A bare "python" means the interpreter that Jupyter itself runs on. Folders are compared, not
+    # files: in a virtual environment the interpreter is a link to that of the system.
+    own = Path(sys.executable).parent.resolve()
+    python = Path(command[0])
+    if not python.is_absolute() or python.parent.resolve() == own:
+        yield Line("ok", "Jupyter kernel python3 is this Python")
+    else:
+        yield Line(
+            "problem", f"Jupyter's kernel python3 is another Python ({_show(python)}): {mend}"
+        )
+
+
+def _folders() -> Iterator[Line]:
+    from .notebooks import NOTEBOOK_FOLDER, notebook_paths
+
+    _, results = folders()
+    count = len(notebook_paths())
+    if not count:
+        text = f"no notebook in {_show(NOTEBOOK_FOLDER)}: fetch the kit again"
+        yield Line("problem", text, stops_mini=True)
+    elif _is_writable(NOTEBOOK_FOLDER):
+        yield Line("ok", f"{count} notebooks, in a folder that can be written")
+    else:
+        text = f"{_show(NOTEBOOK_FOLDER)} cannot be written: copy the kit to a folder of yours"
+        yield Line("problem", text)
+    if _is_writable(_existing(results)):
+        yield Line("ok", f"results go to {_show(results)}")
+    else:
+        text = f"{_show(results)} cannot be written: set KIT_RESULTS to a folder of yours"
+        yield Line("problem", text, stops_mini=True)
+
+
+def _is_writable(folder: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,32 @@
+"""Figures as small PNGs: a notebook of photographs should not weigh megabytes."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+COLORS = 256
+
+
+def png_of(figure: Figure, *, dpi: float | None = None) -> bytes:
+    """A figure as a PNG of 256 colours, a quarter of the usual size and hardly to be told apart."""
+    raw = io.BytesIO()
+    figure.savefig(raw, format="png", dpi=dpi or figure.dpi, facecolor="white")
+    picture = Image.open(raw).convert("RGB").quantize(COLORS, method=Image.Quantize.MEDIANCUT)
+    small = io.BytesIO()
+    picture.save(small, format="png", optimize=True)
+    return small.getvalue()
+
+
+def show_small_figures() -> None:
+    """In a notebook, show every matplotlib figure that way; elsewhere do nothing."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is not None:
+        shell.display_formatter.formatters["image/png"].for_type(Figure, png_of)

@@ -1,0 +1,71 @@
+"""Oxford Flowers102 on disk, whole or in part, and the drawn flowers in the same layout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from torchvision.datasets import Flowers102
+
+from .errors import KitError
+
+NUM_PICTURES = 8189  # Nilsback and Zisserman, 2008; names image_00001.jpg ... image_08189.jpg
+LABEL_FILES = ("imagelabels.mat", "setid.mat")
+MINI_FOLDER = Path(__file__).resolve().parents[2] / "data" / "mini"
+MINI_NOTE = "drawn flowers (mini profile), not photographs"
+
+
+def flowers102_is_present(data_dir: Path) -> bool:
+    """True when all of Flowers102 is below `data_dir`, False when none of it is.
+
+    Raises `KitError` that says what is missing when some of it is there.
+    """
+    folder = data_dir / "flowers-102"
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return False
+    missing = [name for name in LABEL_FILES if not (folder / name).is_file()]
+    pictures = folder / "jpg"
+    there = {path.name for path in pictures.iterdir()} if pictures.is_dir() else set()
+    wanted = [f"image_{number:05d}.jpg" for number in range(1, NUM_PICTURES + 1)]
+    absent = [name for name in wanted if name not in there]
+    if absent:
+        names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        missing.append(f"{len(absent):,} of {NUM_PICTURES:,} pictures in jpg/ ({names})")
+    if missing:
+        raise KitError(
+            f"Flowers102 in {folder} is incomplete: missing {' and '.join(missing)}. Run "
+            "`python -m helpers download` to complete it, or set KIT_PROFILE=mini to go without"
+        )
+    return True
+
+
+class DrawnFlowers(Flowers102):
+    """The mini data set: drawn flowers in Flowers102's own files, with hashes of their own.
+
+    `classes` holds the species' names. The pictures are drawn when they are not there yet, by
+    the script data/mini/draw_flowers.py, which takes a few seconds.
+    """
+
+    _file_dict = {  # noqa: RUF012 (torchvision's own attribute)
+        "label": ("imagelabels.mat", "e6d94cded2fa97daa55d80dbc89221b8"),
+        "setid": ("setid.mat", "e63facb0950e6d268ea27eccd1f5913f"),
+    }
+
+    def __init__(self, root: Path = MINI_FOLDER, split: str = "train") -> None:
+        folder = Path(root) / "flowers-102"
+        if not folder.is_dir():
+            draw_flowers(Path(root))
+        super().__init__(root, split=split)
+        self.classes = (folder / "class_names.txt").read_text(encoding="utf-8").splitlines()
+
+
+def draw_flowers(root: Path) -> None:
+    """Draw the mini pictures below `root`; raises `KitError` with the script's last line."""
+    script = MINI_FOLDER / "draw_flowers.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--out", str(root)], capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise KitError(f"drawing the mini pictures failed: {last}")

@@ -1,0 +1,73 @@
+"""What is checked before a run starts, so that it does not fail, or mislead, an hour later."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..models import in_eval_mode
+from .errors import KitError
+
+
+@torch.no_grad()
+def check_before_training(
+    model: nn.Module,
+    data,
+    criterion: nn.Module,
+    scheduler: LRScheduler | None,
+    num_epochs: int,
+    device: torch.device,
+) -> float:
+    """Run a few val samples through the model; returns the loss it starts from, in nats.
+
+    Raises `KitError` when the pictures are too small for the network, when the logits do not have
+    a column for each class and no more, or when the schedule is not as long as the run.
+    """
+    check_schedule(scheduler, num_epochs, len(data.train))
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise KitError("nothing to train: every parameter is frozen")
+    samples, labels = next(iter(data.val))
+    try:
+        with in_eval_mode(model):
+            logits = model(samples.to(device)).float()
+    except RuntimeError as error:
+        shape = " x ".join(str(side) for side in samples.shape[1:])
+        reason = str(error).splitlines()[0]
+        raise KitError(
+            f"the network cannot take samples of {shape}: {reason}. "
+            "Pictures may be too small for it: use a larger size"
+        ) from None
+    check_classes(logits, data)
+    return float(criterion(logits, labels.to(device)))
+
+
+def check_classes(logits: torch.Tensor, data) -> None:
+    """Raise `KitError` unless there is one column of logits for each class and each label."""
+    largest = max(int(loader.dataset.labels.max()) for loader in data.dataloaders.values())
+    if largest >= logits.shape[1]:
+        raise KitError(
+            f"label {largest} is beyond the head's {logits.shape[1]} outputs: "
+            f"build the model with num_classes={data.num_classes}"
+        )
+    if logits.shape[1] != data.num_classes:
+        raise KitError(
+            f"the network has {logits.shape[1]} outputs for {data.num_classes} classes (its first "
+            f"loss would be near ln {logits.shape[1]} = {math.log(logits.shape[1]):.2f}): "
+            "its new head is not in use, or num_classes is wrong"
+        )
+
+
+def check_schedule(scheduler: LRScheduler | None, num_epochs: int, batches: int) -> None:
+    """Raise `KitError` when the schedule ends before the run or after it."""
+    if num_epochs < 1:
+        raise KitError(f"num_epochs={num_epochs}: use at least 1")
+    length = getattr(scheduler, "total_steps", None) or getattr(scheduler, "T_max", None)
+    steps = num_epochs * batches
+    if length is not None and length != steps:
+        raise KitError(
+            f"the schedule is {length} steps long, but the run is {steps} ({num_epochs} epochs of "
+            f"{batches} batches): a schedule must be as long as its run"
+        )

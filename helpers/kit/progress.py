@@ -1,0 +1,153 @@
+"""The table that grows by a line an epoch, with a bar below it while an epoch runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+HEADER = "epoch      train loss   acc      val loss   acc       seconds   left"
+MOST_LINES = 24  # of a saved notebook's table; the history has every epoch
+REFRESH = 0.5  # seconds between two redrawings of the bar
+QUIET = 2.0  # seconds: shorter work needs no bar, it would only flicker
+
+
+class EpochTable:
+    """Shows a training run. In a notebook one output is redrawn, and ends as the bare table.
+
+    A saved notebook therefore holds the epochs and no bar. Elsewhere lines are printed, under a
+    bar on stderr. Use it as a context manager; `show=False` shows nothing.
+    """
+
+    def __init__(self, num_epochs: int, batches: int, *, show: bool = True) -> None:
+        self.num_epochs, self.batches, self.show = num_epochs, batches, show
+        self.every = -(-num_epochs // MOST_LINES)
+        self.lines = [HEADER]
+        self.best = (0, 0.0)  # epoch, val accuracy
+        self.batch, self.epoch = 0, 0
+        self.started = self.drawn = time.perf_counter()
+        self.output = _Output() if show and in_notebook() else None
+        self.bar: tqdm | None = None
+
+    def __enter__(self) -> EpochTable:
+        if self.show and self.output is None:
+            print(HEADER)
+            self.bar = tqdm(total=self.batches, leave=False, file=sys.stderr)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        if self.best[0]:
+            self._line(f"best on val: epoch {self.best[0]}, {self.best[1]:.1%}")
+        self._draw()
+
+    def batch_done(self, loss: float, accuracy: float) -> None:
+        """Move the bar by a batch; `loss` and `accuracy` are those of the epoch so far."""
+        self.batch += 1
+        if self.bar is not None:
+            self.bar.set_description(f"epoch {self.epoch + 1}/{self.num_epochs}", refresh=False)
+            self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}", refresh=False)
+            self.bar.update()
+        elif self.output is not None and time.perf_counter() - self.drawn > REFRESH:
+            done = round(30 * self.batch / self.batches)
+            self._draw(
+                f"{self.epoch + 1:>4}/{self.num_epochs:<4} [{'#' * done}{'.' * (30 - done)}] "
+                f"batch {self.batch}/{self.batches}, loss {loss:.3f}, accuracy {accuracy:.1%}"
+            )
+
+    def epoch_done(self, row: dict[str, float], *, is_best: bool) -> None:
+        """Add an epoch's line; in a long run only every n-th is shown."""
+        self.batch, self.epoch = 0, int(row["epoch"])
+        if self.bar is not None:
+            self.bar.reset()
+        if is_best:
+            self.best = (self.epoch, row["val_accuracy"])
+        if self.epoch % self.every == 0 or self.epoch in (1, self.num_epochs):
+            self._line(self._format(row, is_best))
+        self._draw()
+
+    def _format(self, row: dict[str, float], is_best: bool) -> str:
+        seconds = sum(row[f"{name}_seconds"] for name in ("training", "loading", "evaluation"))
+        elapsed = time.perf_counter() - self.started
+        left = elapsed / self.epoch * (self.num_epochs - self.epoch)
+        return (
+            f"{self.epoch:>4}/{self.num_epochs:<4} {row['train_loss']:>10.3f} "
+            f"{row['train_accuracy']:>7.1%} {row['val_loss']:>11.3f} {row['val_accuracy']:>7.1%} "
+            f"{seconds:>9.1f}  {duration(left):>9}{'  best so far' if is_best else ''}"
+        )
+
+    def _line(self, line: str) -> None:
+        self.lines.append(line)
+        if self.show and self.output is None:
+            tqdm.write(line, file=sys.stdout)
+
+    def _draw(self, bar: str = "") -> None:
+        if self.output is not None:
+            self.drawn = time.perf_counter()
+            text = "\n".join([*self.lines, bar] if bar else self.lines)
+            self.output.show(text)
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Go through `items` under a progress bar that shows up when it takes more than 2 seconds.
+
+    In a notebook the bar ends as one line that says what was done and how long it took.
+    """
+    total = len(items) if total is None else total
+    if not in_notebook():
+        yield from tqdm(items, description, total, leave=False, delay=QUIET)
+        return
+    started = drawn = time.perf_counter()
+    output = None
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.perf_counter()
+        if now - started > QUIET and now - drawn > REFRESH:
+            output, drawn = output or _Output(), now
+            output.show(f"{description}: {done}/{total}")
+    if output is not None:
+        output.show(f"{description}: {total} in {duration(time.perf_counter() - started)}")
+
+
+class _Output:
+    """One output of a notebook cell, redrawn in place; nothing is kept of what it showed before."""
+
+    def __init__(self) -> None:
+        from IPython.display import DisplayHandle
+
+        self.handle, self.is_new = DisplayHandle(), True
+
+    def show(self, text: str) -> None:
+        draw = self.handle.display if self.is_new else self.handle.update
+        draw({"text/plain": text}, raw=True)
+        self.is_new = False
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a notebook's kernel, where an output can be redrawn."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "45 s", "3 min 20 s", "1 h 05 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -1,0 +1,208 @@
+"""Where pictures come from: torchvision sets and folders, all listed in one form."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from torchvision import datasets
+
+from .errors import KitError
+from .flowers import MINI_FOLDER, MINI_NOTE, DrawnFlowers, flowers102_is_present
+from .pictures import SUFFIXES
+
+REFUSED = {
+    "CIFAR10": "its pictures are 32 pixels wide; it belongs to the extensions",
+    "CIFAR100": "its pictures are 32 pixels wide; it belongs to the extensions",
+    "ImageNet": "the pretrained networks have already been trained on it",
+    "FashionMNIST": "its pictures are grey and 28 pixels wide",
+}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files and labels of a data set, split by split; nothing is decoded yet."""
+
+    name: str
+    class_names: list[str]
+    splits: dict[str, tuple[list[Path], list[int]]]  # "train", "val", "test" -> paths, labels
+    root: Path  # picture ids are paths below it
+    note: str = field(default="")  # what a figure of it must say, "" when nothing
+
+
+def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: int) -> Listing:
+    """List the pictures of a data set by name, or of a folder of class folders.
+
+    `seed` decides the splits that the data set does not bring. Raises `KitError` for a set that
+    is unknown, refused for the assignment, or not on this machine.
+    """
+    if dataset == "Flowers102":
+        return _drawn_flowers() if profile == "mini" else _flowers102(data_dir)
+    if dataset in REFUSED:
+        raise KitError(f"{dataset} is not allowed in this assignment: {REFUSED[dataset]}")
+    if dataset in TORCHVISION_SETS:
+        return _torchvision_set(str(dataset), data_dir, seed)
+    folder = Path(dataset).expanduser()
+    folder = folder if folder.is_absolute() else data_dir / folder
+    if folder.is_dir():
+        return _class_folders(folder, seed)
+    known = ", ".join(["Flowers102", *TORCHVISION_SETS])
+    raise KitError(
+        f"no data set {str(dataset)!r}: use one of {known}, or a folder of class folders"
+    )
+
+
+def _drawn_flowers() -> Listing:
+    parts = {split: DrawnFlowers(split=split) for split in ("train", "val", "test")}
+    return _official("Flowers102 (drawn)", parts, MINI_FOLDER / "flowers-102" / "jpg", MINI_NOTE)
+
+
+def _flowers102(data_dir: Path) -> Listing:
+    if not flowers102_is_present(data_dir):
+        raise KitError(f"Flowers102 is not in {data_dir}: run `python -m helpers download`")
+    try:
+        parts = {split: datasets.Flowers102(data_dir, split) for split in ("train", "val", "test")}
+    except RuntimeError:
+        raise KitError(
+            f"a label file of Flowers102 in {data_dir / 'flowers-102'} is damaged (its md5 is not "
+            "the published one): run `python -m helpers download` to replace it"
+        ) from None
+    return _official("Flowers102", parts, data_dir / "flowers-102" / "jpg")
+
+
+def _official(name: str, parts: dict[str, datasets.VisionDataset], root: Path, note: str = ""):
+    splits = {split: _paths_and_labels(part) for split, part in parts.items()}
+    return Listing(name, list(parts["train"].classes), splits, root, note)
+
+
+def _paths_and_labels(dataset: datasets.VisionDataset) -> tuple[list[Path], list[int]]:
+    """torchvision has no public list of a set's files; these are its names for it."""
+    if hasattr(dataset, "samples"):
+        paths, labels = zip(*dataset.samples, strict=True)
+    else:
+        paths = getattr(dataset, "_image_files", None) or dataset._images
+        labels = dataset._labels
+    return [Path(path) for path in paths], [int(label) for label in labels]
+
+
+# The sets that the assignment allows beside Flowers102: their parts as torchvision names them.
+# A part that must be divided further names its shares.
+TORCHVISION_SETS: dict[str, Callable[..., dict[str, datasets.VisionDataset]]] = {
+    "OxfordIIITPet": lambda root, **options: {
+        "train+val": datasets.OxfordIIITPet(root, split="trainval", **options),
+        "test": datasets.OxfordIIITPet(root, split="test", **options),
+    },
+    "DTD": lambda root, **options: {
+        split: datasets.DTD(root, split=split, **options) for split in ("train", "val", "test")
+    },
+    "FGVCAircraft": lambda root, **options: {
+        split: datasets.FGVCAircraft(root, split=split, **options)
+        for split in ("train", "val", "test")
+    },
+    "EuroSAT": lambda root, **options: {"train+val+test": datasets.EuroSAT(root, **options)},
+}
+
+
+def _torchvision_set(name: str, data_dir: Path, seed: int) -> Listing:
+    try:
+        parts = TORCHVISION_SETS[name](data_dir, download=False)
+    except (RuntimeError, OSError) as error:
+        raise KitError(
+            f"{name} is not complete in {data_dir} ({error}): run "
+            f"`python -m helpers download --dataset {name}`"
+        ) from None
+    classes = list(next(iter(parts.values())).classes)
+    files = {part: _paths_and_labels(dataset) for part, dataset in parts.items()}
+    root = Path(next(iter(parts.values())).root)
+    return Listing(name, classes, _complete_splits(files, seed), root)
+
+
+def _class_folders(folder: Path, seed: int) -> Listing:
+    """A folder of class folders, or of train/, val/ and test/ that hold class folders."""
+    found = {split: folder / split for split in ("train", "val", "test")}
+    found = {split: path for split, path in found.items() if path.is_dir()}
+    if found and not {"train", "test"} <= set(found):
+        raise KitError(f"{folder} has {' and '.join(found)}/ but needs both train/ and test/")
+    names = {"train+val" if split == "train" and "val" not in found else split: path
+             for split, path in found.items()} or {"train+val+test": folder}  # fmt: skip
+    classes = sorted({path.name for top in names.values() for path in _subfolders(top)})
+    if len(classes) < 2:
+        raise KitError(
+            f"{folder} has {len(classes)} class folder{'s' * (len(classes) != 1)}: "
+            "a classifier needs at least 2, each with its pictures"
+        )
+    files = {part: _read_classes(top, classes) for part, top in names.items()}
+    return Listing(folder.name, classes, _complete_splits(files, seed), folder)
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+
+
+def _read_classes(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
+    paths, labels = [], []
+    for label, name in enumerate(classes):
+        files = sorted((folder / name).rglob("*")) if (folder / name).is_dir() else []
+        files = [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
+        if not files:
+            raise KitError(f"class folder {folder / name} has no pictures ({', '.join(SUFFIXES)})")
+        paths += files
+        labels += [label] * len(files)
+    return paths, labels
+
+
+SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
+
+
+def _complete_splits(
+    files: dict[str, tuple[list[Path], list[int]]], seed: int
+) -> dict[str, tuple[list[Path], list[int]]]:
+    """Divide each part named like "train+val" into its splits, class by class."""
+    splits = {}
+    for part, (paths, labels) in files.items():
+        names = part.split("+")
+        if len(names) == 1:
+            splits[part] = (paths, labels)
+            continue
+        for name, chosen in zip(names, stratified_split(labels, names, seed), strict=True):
+            splits[name] = ([paths[i] for i in chosen], [labels[i] for i in chosen])
+    return {split: splits[split] for split in SHARES}
+
+
+def stratified_split(labels: Sequence[int], names: Sequence[str], seed: int) -> list[list[int]]:
+    """Divide samples among the named splits so that each class has its share in every one.
+
+    Returns a sorted list of indices a name; the shares are 60 : 20 : 20 for train, val and test.
+    Raises `KitError` when a class has fewer samples than there are splits.
+    """
+    rng = np.random.default_rng(seed)
+    labels = np.asarray(labels)
+    chosen: list[list[int]] = [[] for _ in names]
+    total = sum(SHARES[name] for name in names)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        if len(members) < len(names):
+            raise KitError(
+                f"class {label} has {len(members)} picture{'s' * (len(members) != 1)}, too few to "
+                f"have one in each of {', '.join(names)}: add pictures, or remove the class"
+            )
+        # Every split but the first gets its share and at least one; the first gets the rest.
+        sizes = [max(1, int(len(members) * SHARES[name] / total)) for name in names[1:]]
+        cuts = np.cumsum(sizes)
+        groups = [members[cuts[-1] :], *np.split(members[: cuts[-1]], cuts[:-1])]
+        for indices, group in zip(chosen, groups, strict=True):
+            indices += group.tolist()
+    return [sorted(indices) for indices in chosen]
+
+
+def picture_ids(paths: Sequence[Path], root: Path) -> list[str]:
+    """A name for each picture that is the same on every machine: its path below `root`."""
+    ids = []
+    for path in paths:
+        with contextlib.suppress(ValueError):
+            path = path.relative_to(root)
+        ids.append(path.as_posix())
+    return ids

@@ -1,0 +1,222 @@
+"""The networks of the assignment, their heads, freezing and counting."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from types import MethodType
+
+import torch
+import torchsummary
+from efficientnet_pytorch import EfficientNet
+from torch import nn
+from torchvision import models
+
+from .kit.errors import KitError
+from .kit.weights import load_pretrained
+
+SMALLEST_CHECK = 64  # pixels: large enough for every network here, small enough to cost nothing
+
+
+def bn_cnn(
+    num_classes: int,
+    *,
+    batch_norm: bool = True,
+    widths: tuple[int, ...] = (32, 64, 128, 256),
+    dropout: float = 0.2,
+) -> nn.Sequential:
+    """A small CNN: a block for each width, global average pooling, one linear layer.
+
+    Takes (batch, 3, size, size) and returns logits (batch, num_classes), at any size from 16
+    pixels on, since the average over positions leaves one number a channel. 415,110 parameters
+    for 102 classes. `batch_norm=False` leaves BatchNorm out and gives the convolutions a bias.
+    """
+    blocks: list[nn.Module] = []
+    for width_in, width_out in zip((3, *widths), widths, strict=False):
+        blocks += cnn_block(width_in, width_out, batch_norm)
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout)]
+    return nn.Sequential(*blocks, *head, nn.Linear(widths[-1], num_classes))
+
+
+def cnn_block(width_in: int, width_out: int, batch_norm: bool) -> list[nn.Module]:
+    """Convolution, BatchNorm, ReLU, and halving of height and width."""
+    # BatchNorm subtracts the mean of each channel, and a bias with it: one would be wasted.
+    layers: list[nn.Module] = [nn.Conv2d(width_in, width_out, 3, padding=1, bias=not batch_norm)]
+    if batch_norm:
+        layers.append(nn.BatchNorm2d(width_out))
+    return [*layers, nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+
+
+def newnet(num_classes: int = 102, *, device: str = "meta") -> nn.Sequential:
+    """The published "NewNet": 179,980,390 parameters for 102 classes, for 224-pixel pictures only.
+
+    On the "meta" device, the default, it can be counted but has no numbers, and no memory is used
+    (on "cpu" it takes 720 MB). Source: reference system A, three blocks and three linear layers.
+    """
+    with torch.device(device):
+        layers: list[nn.Module] = []
+        for width_in, width_out in ((3, 32), (32, 64), (64, 128)):
+            layers += [nn.Conv2d(width_in, width_out, 3), nn.BatchNorm2d(width_out)]
+            layers += [nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+        layers += [nn.Flatten(), nn.Linear(128 * 26 * 26, 2048), nn.ReLU(inplace=True)]
+        layers += [nn.Linear(2048, 1024), nn.ReLU(inplace=True)]
+        layers += [nn.Linear(1024, 512), nn.ReLU(inplace=True), nn.Linear(512, num_classes)]
+        return nn.Sequential(*layers)
+
+
+def resnet18(num_classes: int, *, pretrained: str | None) -> models.ResNet:
+    """torchvision's ResNet18 with a new head `fc` of `num_classes` outputs.
+
+    `pretrained` says what its other layers know: "imagenet" (torchvision's IMAGENET1K_V1 weights),
+    "drawn" (the mini profile's, from drawn flowers), or None for random weights. Prints which.
+    11,228,838 parameters with 102 outputs. Raises `KitError` when weights cannot be had.
+    """
+    model = models.resnet18(weights=None)
+    load_pretrained(model, "resnet18", pretrained)
+    replace_head(model, "fc", num_classes)
+    return model
+
+
+def efficientnet_b5(num_classes: int, *, pretrained: str | None) -> EfficientNet:
+    """efficientnet_pytorch's EfficientNet-B5 with a new head `_fc` of `num_classes` outputs.
+
+    `pretrained` as for `resnet18`. 28,549,782 parameters with 102 outputs. Assigning a layer to
+    `.fc`, as for ResNet18, would leave the 1,000 outputs of `_fc` in use.
+    """
+    model = EfficientNet.from_name("efficientnet-b5")
+    load_pretrained(model, "efficientnet_b5", pretrained)
+    replace_head(model, "_fc", num_classes)
+    return model
+
+
+def replace_head(model: nn.Module, name: str, num_classes: int) -> None:
+    """Put a new linear layer with `num_classes` outputs in the place of the layer `name`.
+
+    Raises `KitError` when there is no such linear layer, and when the network's output does not
+    come from it, as when it is called `fc` in a network whose last layer is `_fc`.
+    """
+    old = getattr(model, name, None)
+    if not isinstance(old, nn.Linear):
+        linear = [key for key, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+        raise KitError(f"the network has no linear layer {name!r}; it has {', '.join(linear)}")
+    setattr(model, name, nn.Linear(old.in_features, num_classes))
+    check_head(model, num_classes)
+
+
+def check_head(model: nn.Module, num_classes: int) -> None:
+    """Raise `KitError` unless the logits have `num_classes` columns and gradients reach all layers.
+
+    A forward and a backward pass on two random pictures, in eval mode; the model, its gradients
+    and the random state are left as they were.
+    """
+    with torch.random.fork_rng(devices=[]), in_eval_mode(model):
+        images = torch.rand(2, 3, SMALLEST_CHECK, SMALLEST_CHECK)
+        logits = model(images.to(next(model.parameters()).device))
+        if logits.shape != (2, num_classes):
+            raise KitError(
+                f"the network gives {logits.shape[-1]} outputs for {num_classes} classes: "
+                "its new head is not in use (is it assigned to the right name?)"
+            )
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        grads = torch.autograd.grad(logits.sum(), list(trainable.values()), allow_unused=True)
+    unused = [name for name, grad in zip(trainable, grads, strict=True) if grad is None]
+    if unused:
+        raise KitError(f"no gradient reaches {', '.join(unused)}: the network does not use it")
+
+
+def freeze(model: nn.Module, *, keep: str | None = None) -> nn.Module:
+    """Freeze a network, or all of it but the layer `keep`, and print what is left to train.
+
+    Frozen means: no gradients, and eval mode that a later `model.train()` does not undo, so that
+    the running statistics of BatchNorm stay as they are too. Returns `model`, changed in place.
+    """
+    layers = dict(model.named_modules())
+    if keep is not None and keep not in layers:
+        raise KitError(f"the network has no layer {keep!r}; it has {', '.join(layers)[:200]} ...")
+    kept = set() if keep is None else set(layers[keep].modules())
+    on_the_way = {layer for name, layer in layers.items() if keep and _contains(name, keep)}
+    for layer in layers.values():
+        if layer not in kept | on_the_way:
+            layer.train = MethodType(stay_in_eval_mode, layer)
+            layer.eval()
+        if layer not in kept:
+            for parameter in layer.parameters(recurse=False):
+                parameter.requires_grad_(False)
+    counts = count_parameters(model)
+    print(
+        f"trainable {counts['trainable']:,}, frozen {counts['frozen']:,} parameters; "
+        f"{counts['buffers']:,} numbers in buffers (running statistics) of frozen layers stay too"
+    )
+    return model
+
+
+def _contains(outer: str, inner: str) -> bool:
+    return outer == "" or inner.startswith(f"{outer}.")
+
+
+def stay_in_eval_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
+    """What `train()` of a frozen layer does, whatever `mode` it is given."""
+    return nn.Module.train(layer, False)
+
+
+def is_frozen(layer: nn.Module) -> bool:
+    """Whether `freeze` has frozen this layer."""
+    return getattr(layer.train, "__func__", None) is stay_in_eval_mode
+
+
+def count_parameters(model: nn.Module) -> dict[str, int]:
+    """Numbers in a model, by kind: "total", "trainable", "frozen", and "buffers" besides."""
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    buffers = sum(b.numel() for b in model.buffers())
+    return {
+        "total": total,
+        "trainable": trainable,
+        "frozen": total - trainable,
+        "buffers": buffers,
+    }
+
+
+@contextlib.contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode, and each of its layers back in the mode it had."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+def summarize(model: nn.Module, size: int, *, max_rows: int = 30) -> None:
+    """Print torchsummary's table of a network for pictures of `size` pixels, and true totals.
+
+    torchsummary runs the network in its current mode, which in train mode moves the running
+    statistics of BatchNorm, and draws from the random state; here both are left untouched, on
+    any device. Tables longer than `max_rows` are cut in the middle. The totals below the table
+    count every parameter once, which torchsummary does not where a layer is shared.
+    """
+    device = next(model.parameters()).device
+    text = io.StringIO()
+    # torchsummary knows only "cpu" and "cuda": any other device sits the table out on the CPU.
+    table_device = device.type if device.type == "cuda" else "cpu"
+    try:
+        with torch.random.fork_rng(), in_eval_mode(model), torch.no_grad():
+            model.to(table_device)
+            with contextlib.redirect_stdout(text):
+                torchsummary.summary(model, (3, size, size), batch_size=-1, device=table_device)
+    except RuntimeError as error:
+        raise KitError(f"the network cannot take {size}-pixel pictures: {error}") from None
+    finally:
+        model.to(device)
+    rows = text.getvalue().split("=" * 64)
+    body = rows[1].strip("\n").splitlines() if len(rows) > 1 else []
+    if len(body) > max_rows:
+        half = max_rows // 2
+        body = [*body[:half], f"{'':>8}... {len(body) - 2 * half} more layers ...", *body[-half:]]
+    print(f"{'Layer (type)':>25} {'Output shape':>25} {'Parameters':>15}", "-" * 67, sep="\n")
+    print("\n".join(body), "-" * 67, sep="\n")
+    counts = count_parameters(model)
+    print(f"total {counts['total']:,}, trainable {counts['trainable']:,} parameters")

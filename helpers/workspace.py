@@ -1,0 +1,191 @@
+"""Where a notebook runs: profile, device, seed, folders. `start()` is the first line of each."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torchvision
+
+from .kit.errors import KitError
+from .kit.figures import show_small_figures
+from .kit.files import read_json, write_json
+from .kit.flowers import flowers102_is_present
+from .kit.memory import keep_freed_memory
+
+ROOT = Path(__file__).resolve().parents[1]
+PROFILES = ("mini", "full")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What `start()` decided, once, for a whole notebook."""
+
+    profile: str  # "mini" or "full"
+    reason: str  # why this profile
+    student: str | None
+    seed: int
+    device: torch.device
+    precision: torch.dtype  # of the network's arithmetic; weights and losses stay float32
+    threads: int  # processor threads that one operation may use
+    data_dir: Path
+    results_dir: Path  # of this profile
+    pretrained: str  # where pretrained weights come from, for `resnet18` and `efficientnet_b5`
+
+    def __str__(self) -> str:
+        weights = Path(torch.hub.get_dir()).parent
+        dtype = str(self.precision).removeprefix("torch.")
+        lines = [
+            f"profile  {self.profile}: {self.reason}",
+            f"machine  {self.device}, {self.threads} threads, {dtype}; torch {torch.__version__}, "
+            f"torchvision {torchvision.__version__}, Python {platform.python_version()}",
+            f"folders  data {show_path(self.data_dir)}, results {show_path(self.results_dir)}, "
+            f"weights {show_path(weights)}",
+            f"student  {self.student or 'none given'}, seed {self.seed}",
+        ]
+        if self.profile == "mini":
+            lines.append(
+                "NOTE     mini pictures are DRAWINGS: its numbers say nothing of real flowers"
+            )
+        return "\n".join(lines)
+
+
+def start(
+    student: str | None = None,
+    *,
+    profile: str | None = None,
+    device: str | torch.device | None = None,
+) -> Workspace:
+    """Decide profile, device, seed and folders, and print them as a short banner.
+
+    `student` is an id such as "s1234567": the seed, and with it the order of the batches and
+    the first weights of each new layer, then comes from it, and later notebooks remember it.
+    `profile` ("mini" or "full") and `device` ("cpu", "cuda", "mps") override what is found.
+    Environment: `KIT_PROFILE`, `KIT_DATA`, `KIT_RESULTS`, `TORCH_HOME`; relative paths resolve
+    against the folder of the kit. Raises `KitError` for an unknown profile or device, and when
+    only a part of Flowers102 is in the data folder.
+    """
+    keep_freed_memory()
+    show_small_figures()
+    workspace = find_workspace(student, profile=profile, device=device)
+    print(workspace)
+    return workspace
+
+
+def find_workspace(
+    student: str | None = None,
+    *,
+    profile: str | None = None,
+    device: str | torch.device | None = None,
+) -> Workspace:
+    """What `start()` decides, without the banner: for programs that run or read notebooks."""
+    data_dir = folder_from_environment("KIT_DATA", "data")
+    results_dir = folder_from_environment("KIT_RESULTS", "results")
+    if os.environ.get("TORCH_HOME"):
+        os.environ["TORCH_HOME"] = str(folder_from_environment("TORCH_HOME", ""))
+    profile, reason = choose_profile(profile, data_dir)
+    student = remember_student(student, results_dir)
+    device = choose_device(device)
+    return Workspace(
+        profile=profile,
+        reason=reason,
+        student=student,
+        seed=seed_of(student),
+        device=device,
+        precision=choose_precision(device),
+        threads=torch.get_num_threads(),
+        data_dir=data_dir,
+        results_dir=results_dir / profile,
+        pretrained="imagenet" if profile == "full" else "drawn",
+    )
+
+
+def folder_from_environment(variable: str, default: str) -> Path:
+    """The folder that an environment variable names; relative ones are below the kit's root."""
+    return (ROOT / Path(os.environ.get(variable) or default).expanduser()).resolve()
+
+
+def show_path(path: Path) -> str:
+    """A path as a person wants to read it: relative to the kit or to the home folder."""
+    for base, prefix in ((ROOT, ""), (Path.home(), "~/")):
+        if path.is_relative_to(base):
+            return prefix + (path.relative_to(base).as_posix())
+    return str(path)
+
+
+def choose_profile(wanted: str | None, data_dir: Path) -> tuple[str, str]:
+    """The profile and the reason: the argument, else `KIT_PROFILE`, else what data is there."""
+    source = "asked for" if wanted else "set by KIT_PROFILE"
+    wanted = wanted or os.environ.get("KIT_PROFILE") or None
+    if wanted is not None and wanted not in PROFILES:
+        raise KitError(f"unknown profile {wanted!r}: use 'mini' or 'full'")
+    if wanted == "mini":
+        return "mini", source
+    place = show_path(data_dir)
+    if flowers102_is_present(data_dir):
+        return "full", source if wanted else f"all of Flowers102 is in {place}"
+    if wanted == "full":
+        raise KitError(
+            f"the full profile needs Flowers102, and {place} holds none of it: "
+            "run `python -m helpers download`, or set KIT_DATA to the folder that holds flowers-102"
+        )
+    return "mini", f"no Flowers102 in {place}; `python -m helpers download` fetches it"
+
+
+def remember_student(student: str | None, results_dir: Path) -> str | None:
+    """Keep the id in assignment.json, so that it is typed once; without one, read it there."""
+    path = results_dir / "assignment.json"
+    saved = read_json(path) if path.exists() else {}
+    known = saved.get("student") if isinstance(saved, dict) else saved
+    if known is not None and not isinstance(known, str):
+        raise KitError(f"{path} holds no student id: delete it and give the id to start() again")
+    if student is None or str(student).strip() in ("", known):
+        return known
+    student = str(student).strip()
+    write_json(path, {"student": student})
+    return student
+
+
+def seed_of(student: str | None) -> int:
+    """A seed in 0 ... 2**31 - 1 from a student id; 0 without one."""
+    if student is None:
+        return 0
+    return int.from_bytes(hashlib.sha256(student.encode()).digest()[:4], "big") >> 1
+
+
+def choose_device(wanted: str | torch.device | None) -> torch.device:
+    """The device asked for, else CUDA, else Apple's MPS, else the CPU."""
+    usable = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted is None:
+        return torch.device(next(name for name, works in usable.items() if works))
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise KitError(f"unknown device {wanted!r}: use 'cpu', 'cuda' or 'mps'") from None
+    if not usable.get(device.type, False):
+        raise KitError(f"this machine has no {device.type!r} device: use device='cpu'")
+    return device
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes it natively, float16 on older CUDA, else float32."""
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if native else torch.float16
+    if device.type == "cpu" and cpu_has_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; emulated, it is slower than float32."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
