@@ -1,0 +1,49 @@
+"""What the tests share: a workspace, a tiny data set, and a tiny network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import write_class_folders
+
+import helpers
+from helpers.data import Data
+from helpers.recipes import Augmentation
+from helpers.workspace import Workspace
+
+torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch) -> Workspace:
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
+    return helpers.start(profile="mini", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory) -> Path:
+    """Three class folders of 20 pictures each: 12 train, 4 val and 4 test pictures a class."""
+    return write_class_folders(
+        tmp_path_factory.mktemp("pictures"), {"blue": 20, "green": 20, "red": 20}
+    )
+
+
+@pytest.fixture
+def data(picture_folder, workspace) -> Data:
+    """Pictures of 16 pixels in three classes that are easy to tell apart."""
+    return helpers.load_data(
+        workspace,
+        size=16,
+        batch_size=8,
+        augment=Augmentation(smallest_crop=0.5, flip=0.5),
+        dataset=picture_folder,
+    )
+
+
+@pytest.fixture
+def cnn() -> torch.nn.Sequential:
+    """A network for `data`, always with the same first weights."""
+    torch.manual_seed(0)
+    return helpers.bn_cnn(3, widths=(8, 16))

@@ -1,0 +1,104 @@
+"""The command line: help, exit statuses, and one line for bad input."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers import __main__ as cli
+from helpers.kit import check, downloads, notebooks, weights
+from helpers.kit.errors import KitError
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    """Folders of our own, with one notebook that is there but never run."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_a.ipynb").touch()
+    monkeypatch.setattr(notebooks, "NOTEBOOK_FOLDER", tmp_path / "notebooks")
+    for name in ("results", "data"):
+        monkeypatch.setenv(f"KIT_{name.upper()}", str(tmp_path / name))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("KIT_PROFILE", "mini")
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["download"], ["check"]])
+def test_help(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([*command, "--help"])
+    assert end.value.code == 0
+    assert "usage: python -m helpers" in capsys.readouterr().out
+
+
+def test_unknown_profile(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["run", "--profile", "huge"])
+    assert end.value.code == 2
+    assert "huge" in capsys.readouterr().err
+
+
+def test_unknown_profile_in_the_environment(monkeypatch, capsys):
+    monkeypatch.setenv("KIT_PROFILE", "huge")
+    assert cli.main(["run"]) == 2
+    assert capsys.readouterr().err == "error: unknown profile 'huge': use 'mini' or 'full'\n"
+
+
+def test_unknown_notebook(capsys):
+    assert cli.main(["run", "--notebooks", "77"]) == 2
+    assert capsys.readouterr().err == "error: no notebook '77': there are 01_a\n"
+
+
+def test_interrupted(monkeypatch, capsys):
+    def stop(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_check", stop)
+    assert cli.main(["check"]) == 130
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_download_goes_on_after_a_failure(monkeypatch, capsys):
+    def fail(data_dir):
+        raise KitError("no network")
+
+    fetched = []
+    monkeypatch.setattr(downloads, "download_flowers102", fail)
+    monkeypatch.setattr(weights, "fetch_weights", fetched.append)
+    assert cli.main(["download"]) == 1
+    assert fetched == ["resnet18", "efficientnet_b5"]
+    assert capsys.readouterr().err == "error: Flowers102: no network\n"
+    assert cli.main(["download", "--weights-only"]) == 0
+
+
+def test_download_of_another_data_set(place, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(downloads, "download_torchvision_set", lambda *args: asked.append(args))
+    monkeypatch.setattr(weights, "fetch_weights", lambda name: None)
+    assert cli.main(["download", "--dataset", "DTD"]) == 0
+    assert asked == [("DTD", place / "data")]
+    assert cli.main(["download", "--dataset", "Roses"]) == 2
+    assert "no data set 'Roses': use one of Flowers102, " in capsys.readouterr().err
+
+
+def test_check_prints_and_returns(capsys):
+    assert cli.main(["check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(("[ok]", "[missing]", "[problem]")) for line in lines[:-1])
+    assert any(line.startswith("[missing] Flowers102") for line in lines)
+    assert any(line.startswith("[missing] weights of resnet18") for line in lines)
+    assert lines[-1] == "The mini profile can run."
+
+
+def test_check_finds_what_is_wrong(place, monkeypatch, capsys):
+    (place / "data" / "flowers-102").mkdir(parents=True)
+    (place / "data" / "flowers-102" / "setid.mat").touch()
+    file = weights.IMAGENET["resnet18"].path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"not weights")
+    (place / "requirements.txt").write_text("torch>=99\nno_such_package_here\n-e .\n# remark\n")
+    monkeypatch.setattr(check, "ROOT", place)
+    assert cli.main(["check"]) == 1
+    problems = [line for line in capsys.readouterr().out.splitlines() if "[problem]" in line]
+    assert len(problems) == 4
+    for text in (">=99 is wanted", "not installed", "is incomplete", "is not the published file"):
+        assert any(text in line for line in problems)

@@ -1,0 +1,96 @@
+"""What conftest.py promises: results of its own, an order, no hanging, no silent omission."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from nested import ROOT, run_pytest
+
+NOT_RUN = "notebooks were not run: use `pytest --nbval-lax`"
+
+
+def test_this_run_has_results_of_its_own():
+    assert os.environ["KIT_PROFILE"] == "mini"
+    results = Path(os.environ["KIT_RESULTS"])
+    assert results.is_absolute()
+    assert not results.is_relative_to(ROOT)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """A run over three notebooks, one of which kills its kernel."""
+    folder = tmp_path_factory.mktemp("kit")
+    (folder / "students").mkdir()
+    environment_cell = (
+        "import os, pathlib\n"
+        "results = pathlib.Path(os.environ['KIT_RESULTS'])\n"
+        "assert os.environ['KIT_PROFILE'] == 'mini'\n"
+        "assert os.environ['KIT_DATA'] == 'where my data is'\n"
+        "assert os.environ['TORCH_HOME'] == 'where my weights are'\n"
+        "assert 'inline' in os.environ['MPLBACKEND']\n"
+        "(results / 'written').touch()\n"
+        f"pathlib.Path({str(folder / 'place')!r}).write_text(str(results))"
+    )
+    notebooks = {
+        "01_environment": [environment_cell],
+        "06_comparison": ["x = 1", "x + 1"],
+        "10_dead": ["x = 1", "import os; os._exit(1)", "x", "x"],
+    }
+    inherited = {
+        "KIT_RESULTS": str(folder / "students"),
+        "KIT_PROFILE": "full",
+        "KIT_DATA": "where my data is",
+        "TORCH_HOME": "where my weights are",
+    }
+    started = time.monotonic()
+    done = run_pytest(folder, notebooks, "-v", "--nbval-lax", "notebooks", "tests", **inherited)
+    return folder, done.stdout + done.stderr, time.monotonic() - started
+
+
+def test_kernels_get_the_mini_profile_and_results_of_their_own(session):
+    folder, printed, _ = session
+    assert re.search(r"01_environment\S*::Cell 0 PASSED", printed)
+    assert list((folder / "students").iterdir()) == []
+    place = Path((folder / "place").read_text())
+    assert place != folder / "students"
+    assert not place.exists()  # removed at the end
+
+
+def test_a_dead_kernel_is_noticed_at_once(session):
+    _, printed, seconds = session
+    assert seconds < 60  # the time-out of a single cell is 180
+    outcomes = re.findall(r"10_dead\S*::Cell (\d) ([A-Z]+)", printed)
+    assert outcomes[:4] == [("0", "PASSED"), ("1", "FAILED"), ("2", "FAILED"), ("3", "FAILED")]
+    assert "the kernel died" in printed
+
+
+def test_the_comparison_is_last_and_notebooks_are_whole(session):
+    _, printed, _ = session
+    order = re.findall(r"^\w+/(\w+)\S*::(Cell \d|test_one) [A-Z]+", printed, re.MULTILINE)
+    assert order == [
+        ("01_environment", "Cell 0"),
+        *[("10_dead", f"Cell {number}") for number in range(4)],
+        ("test_one", "test_one"),
+        ("06_comparison", "Cell 0"),
+        ("06_comparison", "Cell 1"),
+    ]
+
+
+def test_a_run_with_notebooks_does_not_say_they_were_left_out(session):
+    assert NOT_RUN not in session[1]
+
+
+def test_a_run_without_notebooks_says_so(tmp_path):
+    done = run_pytest(tmp_path, {"01_a": ["1 / 0"]}, "tests")
+    assert done.returncode == 0
+    assert done.stdout.splitlines().count(NOT_RUN) == 1
+
+
+def test_tests_run_without_nbval(tmp_path):
+    done = run_pytest(tmp_path, {}, "-p", "no:nbval", "-o", "addopts=", "tests")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert NOT_RUN in done.stdout

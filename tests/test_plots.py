@@ -1,0 +1,168 @@
+"""Figures: every one can be drawn, says when its pictures are drawings, and changes nothing."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from made_up import write_result
+from matplotlib.figure import Figure
+from torch import nn
+from torch.optim import lr_scheduler
+
+import helpers
+from helpers import METHODS, load_results, test, train_model
+from helpers.data import denormalize
+from helpers.plots import learning_rates
+
+NOTE = "drawn flowers (mini profile), not photographs"
+
+
+@pytest.fixture
+def results(workspace):
+    for method in METHODS:
+        write_result(workspace.results_dir, method, student=None)
+    return load_results(workspace)
+
+
+def run_of(model, data):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    criterion = nn.CrossEntropyLoss()
+    return train_model(model, data, criterion, optimizer, num_epochs=2, progress=False)
+
+
+def texts_of(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
+
+
+def check(figure: Figure) -> None:
+    """It is a figure, it can be drawn, and pyplot will not show it a second time."""
+    assert isinstance(figure, Figure)
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    assert plt.get_fignums() == []
+
+
+PICTURES = {
+    "imshow one": lambda data, cnn: helpers.imshow(next(iter(data.val))[0][0], "a title"),
+    "imshow several": lambda data, cnn: helpers.imshow(next(iter(data.val))[0][:5], note=data.note),
+    "show_samples": lambda data, cnn: helpers.show_samples(data),
+    "show_augmentation": lambda data, cnn: helpers.show_augmentation(data, 0),
+    "plot_class_balance": lambda data, cnn: helpers.plot_class_balance(data),
+    "plot_picture_sizes": lambda data, cnn: helpers.plot_picture_sizes(
+        helpers.picture_sizes(data), data.size, note=data.note
+    ),
+    "plot_history": lambda data, cnn: helpers.plot_history(run_of(cnn, data), note=data.note),
+    "plot_history of several": lambda data, cnn: helpers.plot_history(
+        {"a": run_of(cnn, data), "b": run_of(cnn, data)}, note=data.note
+    ),
+    "show_predictions": lambda data, cnn: helpers.show_predictions(test(cnn, data.test), data),
+    "plot_accuracy_against_count": lambda data, cnn: helpers.plot_accuracy_against_count(
+        {1: 0.3, 5: 0.7}, note=data.note
+    ),
+}
+NETWORKS = {
+    "plot_batchnorm": lambda data, cnn: helpers.plot_batchnorm(cnn, next(iter(data.train))[0]),
+    "plot_filters": lambda data, cnn: helpers.plot_filters(cnn[0]),
+    "show_feature_maps": lambda data, cnn: helpers.show_feature_maps(
+        cnn, {"block 1": cnn[2], "block 2": cnn[6]}, next(iter(data.val))[0][0]
+    ),
+    "draw_network": lambda data, cnn: helpers.draw_network(helpers.freeze(cnn, keep="11")),
+    "plot_layer_changes": lambda data, cnn: helpers.plot_layer_changes(
+        {name: value + 0.1 for name, value in cnn.state_dict().items()}, cnn
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_figures_of_pictures(data, cnn, name):
+    figure = PICTURES[name](data, cnn)
+    check(figure)
+    assert NOTE not in texts_of(figure)
+
+
+@pytest.mark.parametrize("name", [name for name in PICTURES if name != "imshow one"])
+def test_drawings_are_called_drawings(data, cnn, name):
+    figure = PICTURES[name](dataclasses.replace(data, note=NOTE), cnn)
+    assert NOTE in texts_of(figure)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_figures_of_networks_leave_no_trace(data, cnn, name):
+    cnn.train()
+    state, modes = copy.deepcopy(cnn.state_dict()), [layer.training for layer in cnn.modules()]
+    check(NETWORKS[name](data, cnn))
+    assert all(torch.equal(state[key], value) for key, value in cnn.state_dict().items())
+    if name != "draw_network":  # which freezes it first
+        assert [layer.training for layer in cnn.modules()] == modes
+    assert cnn[1].momentum == 0.1
+    assert not any(layer._forward_hooks for layer in cnn.modules())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plot_comparison", "plot_accuracy_against_time", "plot_val_curves", "plot_class_accuracy"],
+)
+def test_figures_of_results(results, name):
+    figure = getattr(helpers, name)(results)
+    check(figure)
+    assert NOTE in texts_of(figure)
+    for method in METHODS.values():
+        assert method in texts_of(figure)
+    empty = getattr(helpers, name)([])
+    check(empty)
+    assert "no results yet" in texts_of(empty)
+
+
+def test_confused_pictures_are_those_of_the_result(data, cnn, workspace):
+    score = test(cnn, data.test)
+    wrong = int((score.predictions != score.labels).sum())
+    assert wrong  # an untrained network
+    record = {"method": "bn_cnn", "data": {"classes": 3}}
+    result = helpers.results.Result(record, score.ids, score.labels, score.predictions)
+    figure = helpers.show_confused(result, data)
+    check(figure)
+    assert texts_of(figure).count("taken for") <= wrong
+    assert "taken for" in texts_of(figure)
+    right = helpers.results.Result(record, score.ids, score.labels, score.labels)
+    assert "no test picture was mistaken" in texts_of(helpers.show_confused(right, data))
+    assert "no results yet" in texts_of(helpers.show_confused(None, data))
+
+
+def test_imshow_undoes_the_normalisation(data):
+    images, _ = next(iter(data.val))
+    shown = helpers.imshow(images[0]).axes[0].images[0].get_array()
+    assert np.allclose(shown, denormalize(images[0]).permute(1, 2, 0).numpy())
+    plain = data.val.dataset.picture(0)
+    shown = helpers.imshow(plain).axes[0].images[0].get_array()
+    assert np.array_equal(shown, plain.permute(1, 2, 0).numpy())
+
+
+def test_samples_show_a_picture_of_each_class_under_its_name(data):
+    figure = helpers.show_samples(data)
+    shown = [axis for axis in figure.axes if axis.images]
+    assert [axis.get_title() for axis in shown] == data.class_names
+    for axis in shown:
+        color = np.asarray(axis.images[0].get_array()).mean(axis=(0, 1))
+        assert axis.get_title() == ("red", "green", "blue")[color.argmax()]
+
+
+def test_the_schedule_that_is_drawn_is_the_one_that_is_followed():
+    layer = nn.Linear(2, 2)
+    groups = [{"params": [layer.weight], "lr": 0.1}, {"params": [layer.bias], "lr": 0.2}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    scheduler = lr_scheduler.OneCycleLR(optimizer, [0.1, 0.2], total_steps=30)
+    before = copy.deepcopy((optimizer.state_dict(), scheduler.state_dict()))
+    rates = learning_rates(scheduler, 30)
+    check(helpers.plot_schedule(scheduler, num_epochs=3, batches=10, names=("body", "head")))
+    assert (optimizer.state_dict(), scheduler.state_dict()) == before
+    followed = []
+    for _ in range(30):
+        followed.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    assert np.allclose(rates, followed)

@@ -1,0 +1,140 @@
+"""The report: one page that needs nothing else, says what is missing, and trusts no text."""
+
+from __future__ import annotations
+
+import base64
+import io
+import itertools
+import re
+
+import nbformat
+import pytest
+from bs4 import BeautifulSoup
+from made_up import write_result
+from matplotlib.figure import Figure
+from nbformat import v4
+
+from helpers.kit.report import write_report
+from helpers.recipes import METHODS
+from helpers.workspace import find_workspace
+
+
+def png() -> str:
+    stream = io.BytesIO()
+    Figure(figsize=(0.2, 0.2)).savefig(stream)
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("KIT_DATA", str(tmp_path / "data"))
+    return find_workspace(profile="mini")
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """An executed notebook with everything that a page must not take over as it is."""
+    pictures = [
+        v4.new_output("display_data", {"image/png": png(), "text/plain": "<Figure>"}),
+        v4.new_output("display_data", {"image/png": png()}),
+        v4.new_output(
+            "display_data", {"text/html": "<script>alert(1)</script><b onclick='x'>b</b>"}
+        ),
+        v4.new_output("display_data", {"application/javascript": "alert(2)"}),
+        v4.new_output("stream", name="stdout", text="a < b & c\n"),
+    ]
+    pictures[1].metadata = {"image/png": {"alt": "four roses"}}
+    cells = [
+        v4.new_markdown_cell("# Fine-tuning\n\n$a_1 < b$ ![logo](https://example.org/x.png)"),
+        v4.new_code_cell("x = 1", execution_count=1),
+        v4.new_markdown_cell("#### Training\n\n[tour](01_dataset_tour.ipynb) [again](#Training)"),
+        v4.new_code_cell("show()", execution_count=2, outputs=pictures),
+        v4.new_markdown_cell("## Training\n\n<img src='//example.org/y.png'>"),
+    ]
+    path = tmp_path / "03_resnet18_finetune.ipynb"
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    return path
+
+
+def read(path) -> BeautifulSoup:
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def test_page_needs_nothing_else(workspace, notebook):
+    for method in METHODS:
+        write_result(workspace.results_dir, method)
+    soup = read(write_report(workspace, [notebook]))
+    assert not soup.find_all(["script", "link", "iframe", "object", "embed"])
+    assert all(tag["src"].startswith("data:") for tag in soup.find_all(src=True))
+    assert not re.search(r"url\(|@import", " ".join(tag.text for tag in soup.find_all("style")))
+    assert not [tag for tag in soup.find_all(True) for name in tag.attrs if name.startswith("on")]
+    assert soup.html["lang"] == "en"
+    assert soup.title.text
+
+
+def test_every_picture_has_an_alternative_text(workspace, notebook):
+    for method in METHODS:
+        write_result(workspace.results_dir, method)
+    texts = [
+        image.get("alt") for image in read(write_report(workspace, [notebook])).find_all("img")
+    ]
+    assert len(texts) == 5
+    assert texts[0].startswith("Test accuracy with 95 % intervals: BN-CNN ")
+    assert texts[3:] == ["figure from notebook 03, cell 2", "four roses"]
+
+
+def test_headings_and_links(workspace, notebook):
+    write_result(workspace.results_dir, "bn_cnn")
+    soup = read(write_report(workspace, [notebook]))
+    levels = [int(tag.name[1]) for tag in soup.find_all(re.compile("^h[1-6]$"))]
+    assert levels[0] == 1 and levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    ids = [tag["id"] for tag in soup.find_all(id=True)]
+    assert len(ids) == len(set(ids))
+    for link in soup.nav.find_all("a"):
+        assert link["href"][1:] in ids
+    assert soup.find("a", string="again")["href"] == "#nb-03-training"
+    assert "nb-03-training" in ids
+    assert soup.find("a", string="tour") is None  # its section is not on this page
+    assert soup.find(id="nb-03").text == "03 Fine-tuning"
+    assert "$a_1 &lt; b$" in str(soup)
+    assert "a &lt; b &amp; c" in str(soup)
+
+
+def test_texts_of_records_are_escaped(workspace):
+    student = "<script>alert('x')</script>"
+    write_result(workspace.results_dir, "bn_cnn", student=student)
+    path = write_report(workspace, [])
+    assert not read(path).find_all("script")
+    assert "&lt;script&gt;alert" in path.read_text(encoding="utf-8")
+
+
+def test_tables_are_accessible(workspace):
+    write_result(workspace.results_dir, "bn_cnn")
+    write_result(workspace.results_dir, "resnet18_extractor", right=0.95)
+    tables = read(write_report(workspace, [])).find_all("table")
+    assert len(tables) == 2
+    for table in tables:
+        assert table.caption.text
+        assert {head.get("scope") for head in table.find_all("th")} == {"col", "row"}
+
+
+def test_missing_methods_are_named(workspace):
+    write_result(workspace.results_dir, "bn_cnn")
+    text = read(write_report(workspace, [])).find(class_="problem").text
+    assert "BN-CNN" not in text
+    assert all(METHODS[method] in text for method in list(METHODS)[1:])
+
+
+def test_no_result_at_all(workspace):
+    soup = read(write_report(workspace, []))
+    assert "EfficientNet-B5" in soup.find(class_="problem").text
+    assert not soup.find_all("img")
+    assert "not photographs" in soup.find(class_="notice").text
+
+
+def test_results_that_do_not_belong_together(workspace):
+    write_result(workspace.results_dir, "bn_cnn", profile="full")
+    text = read(write_report(workspace, [])).find(class_="problem").text
+    assert "cannot be compared" in text

@@ -1,0 +1,175 @@
+"""The runner, on tiny notebooks: what it runs, what it keeps, and how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from made_up import write_notebook, write_result
+from nbformat import v4
+
+from helpers.kit import notebooks, runner
+from helpers.kit.errors import KitError
+from helpers.kit.files import only_writer
+from helpers.kit.notebooks import notebook_faults
+
+NOTE = "open('order.txt', 'a').write('{0} ')"
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder with notebooks/ and results/ of its own."""
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.setattr(notebooks, "NOTEBOOK_FOLDER", tmp_path / "notebooks")
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("KIT_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("KIT_PROFILE", "mini")
+    return tmp_path
+
+
+def order_of(place: Path) -> list[str]:
+    return (place / "notebooks" / "order.txt").read_text().split()
+
+
+def copy_of(place: Path, name: str) -> nbformat.NotebookNode:
+    return nbformat.read(place / "results" / "mini" / "notebooks" / f"{name}.ipynb", as_version=4)
+
+
+def test_runs_in_order_in_this_python_and_saves(place, monkeypatch, capsys):
+    folder = place / "notebooks"
+    kernel = place / "jupyter" / "kernels" / "python3"  # somebody else's, of the same name
+    kernel.mkdir(parents=True)
+    spec = {"argv": ["no-such-python"], "display_name": "other", "language": "python"}
+    (kernel / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(place / "jupyter"))
+    second = write_notebook(folder, "02_b", NOTE.format("b"), "x")
+    second.write_text(second.read_text().replace('"x"', '"1 + 1"'))
+    first = write_notebook(
+        folder,
+        "01_a",
+        NOTE.format("a"),
+        "import os, sys\nprint(sys.executable, flush=True)\nprint(os.environ['KIT_PROFILE'])",
+    )
+    ids = [cell.id for cell in nbformat.read(first, as_version=4).cells]
+    report = runner.run_notebooks(profile="mini", save_notebooks=True)
+    assert order_of(place) == ["a", "b"]
+    assert report == place / "results" / "mini" / "report.html"
+    saved = nbformat.read(first, as_version=4)
+    assert saved == copy_of(place, "01_a")
+    (output,) = saved.cells[2].outputs
+    assert output.text == f"{sys.executable}\nmini\n"
+    assert [cell.id for cell in saved.cells] == ids
+    assert all("execution" not in cell.metadata for cell in saved.cells)
+    assert set(saved.metadata) == {"kernelspec", "language_info"}
+    assert notebook_faults(second) == []
+    printed = capsys.readouterr().out
+    assert "01_a: 2 cells in" in printed
+    assert "report  " in printed
+
+
+def test_failing_cell_stops_the_run(place):
+    folder = place / "notebooks"
+    write_notebook(folder, "01_a", "x = 1", "\n# a reason\n1 / 0", "x = 2")
+    write_notebook(folder, "02_b", NOTE.format("b"))
+    with pytest.raises(KitError) as caught:
+        runner.run_notebooks(profile="mini")
+    message = str(caught.value)
+    assert message.startswith("01_a, cell 2 (# a reason): ZeroDivisionError: division by zero")
+    assert "\n" not in message
+    assert not (folder / "order.txt").exists()
+    cells = copy_of(place, "01_a").cells
+    assert [cell.execution_count for cell in cells[1:]] == [1, 2, None]
+    assert cells[2].outputs[0].output_type == "error"
+
+
+def test_dead_kernel_stops_the_run(place):
+    write_notebook(place / "notebooks", "01_a", "x = 1", "import os; os._exit(1)", "x = 2")
+    with pytest.raises(KitError, match=r"01_a, cell 2 \(import os.*\): the kernel died"):
+        runner.run_notebooks(profile="mini")
+    assert copy_of(place, "01_a").cells[1].execution_count == 1
+
+
+def test_interrupted_run_keeps_what_ran(place, monkeypatch):
+    execute = runner.NotebookClient.execute_cell
+
+    def interrupted(client, cell, *args, **options):
+        if cell.source == "x = 2":
+            raise KeyboardInterrupt
+        return execute(client, cell, *args, **options)
+
+    monkeypatch.setattr(runner.NotebookClient, "execute_cell", interrupted)
+    write_notebook(place / "notebooks", "01_a", "x = 1", "x = 2")
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_notebooks(profile="mini")
+    assert [cell.execution_count for cell in copy_of(place, "01_a").cells[1:]] == [1, None]
+
+
+def test_resume_skips_what_is_done(place, capsys):
+    folder, results = place / "notebooks", place / "results" / "mini"
+    write_notebook(folder, "01_a", NOTE.format("a"))
+    changed = write_notebook(folder, "03_c", NOTE.format("c"))
+    write_notebook(folder, "02_b", NOTE.format("b"))
+    write_notebook(folder, "06_f", NOTE.format("f"))
+    runner.run_notebooks(profile="mini")
+    assert order_of(place) == ["a", "b", "c", "f"]
+    # 02 is complete and has its record, 03 lacks its record.
+    record = write_result(results, "bn_cnn") / "record.json"
+    newer = (results / "notebooks" / "06_f.ipynb").stat().st_mtime + 10
+    os.utime(record, (newer, newer))
+    runner.run_notebooks(profile="mini", resume=True)
+    assert order_of(place)[4:] == ["c", "f"]
+    assert "02_b: done before, skipped" in capsys.readouterr().out
+    # A changed cell is run again; then nothing is left to do.
+    write_result(results, "resnet18_finetune")
+    changed.write_text(changed.read_text().replace("c ')", "C ')"))
+    for copied in (results / "notebooks").iterdir():
+        os.utime(copied, (newer + 10, newer + 10))
+    runner.run_notebooks(profile="mini", names=["01", "02", "03"], resume=True)
+    runner.run_notebooks(profile="mini", names=["01", "02", "03"], resume=True)
+    assert order_of(place)[6:] == ["C"]
+    assert (results / "bn_cnn" / "record.json").exists()
+
+
+def test_fresh_run_keeps_the_previous_results(place):
+    results = place / "results" / "mini"
+    write_notebook(place / "notebooks", "02_b", "x = 1")
+    for right in (0.2, 0.9):
+        record = (write_result(results, "bn_cnn", right=right) / "record.json").read_text()
+        write_result(results, "resnet18_finetune")
+        runner.run_notebooks(profile="mini")
+        kept = results / "previous" / "bn_cnn" / "record.json"
+        assert kept.read_text() == record
+        assert not (results / "bn_cnn").exists()
+    assert (results / "resnet18_finetune" / "record.json").exists()
+    # Half a result replaces no kept one.
+    (results / "bn_cnn").mkdir()
+    runner.keep_previous(runner.find_workspace(profile="mini"), [place / "notebooks/02_b.ipynb"])
+    assert kept.read_text() == record
+
+
+def test_one_run_at_a_time(place):
+    write_notebook(place / "notebooks", "01_a", NOTE.format("a"))
+    results = place / "results" / "mini"
+    earlier = write_result(results, "bn_cnn")
+    with (
+        only_writer(results / ".run.lock", "a test"),
+        pytest.raises(KitError, match="another run"),
+    ):
+        runner.run_notebooks(profile="mini")
+    assert earlier.exists()
+    assert not (place / "notebooks" / "order.txt").exists()
+
+
+def test_streams_are_merged_where_they_follow_each_other():
+    def stream(name, text):
+        return v4.new_output("stream", name=name, text=text)
+
+    figure = v4.new_output("display_data", {"text/plain": "figure"})
+    merged = runner.merge_streams(
+        [stream("stdout", "a"), stream("stdout", "b\n"), figure, stream("stdout", "1\r2\n")]
+    )
+    assert [output.get("text") for output in merged] == ["ab\n", None, "2\n"]

@@ -1,0 +1,323 @@
+"""Sources: folders, torchvision's sets in their own layouts, the drawn flowers, and refusals."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from scipy.io import savemat
+from tiny import SPLITS, write_class_folders, write_picture
+
+from helpers import load_data
+from helpers.kit import flowers
+from helpers.kit.errors import KitError
+from helpers.kit.flowers import DrawnFlowers
+from helpers.kit.sources import (
+    REFUSED,
+    TORCHVISION_SETS,
+    list_pictures,
+    picture_ids,
+    stratified_split,
+)
+from helpers.recipes import Augmentation
+from helpers.workspace import folder_from_environment
+
+NAMES = ("train", "val", "test")
+
+
+def list_folder(folder: Path, seed: int = 0):
+    return list_pictures(folder, profile="full", data_dir=folder.parent, seed=seed)
+
+
+def check_disjoint(listing, total: int) -> None:
+    """Every picture is there, in one split, below the root."""
+    assert tuple(listing.splits) == NAMES
+    ids = [
+        name for paths, _ in listing.splits.values() for name in picture_ids(paths, listing.root)
+    ]
+    assert len(ids) == len(set(ids)) == total
+    assert not any(Path(name).is_absolute() for name in ids)
+    for paths, labels in listing.splits.values():
+        assert len(paths) == len(labels)
+        assert set(labels) == set(range(len(listing.class_names)))
+
+
+# Folders
+
+
+def test_folder_without_splits_is_divided_by_class(tmp_path):
+    folder = write_class_folders(tmp_path / "mine", {"b": 10, "a": 23, "c": 3})
+    listing = list_folder(folder)
+    assert listing.class_names == ["a", "b", "c"]
+    check_disjoint(listing, 36)
+    counts = {split: Counter(labels) for split, (_, labels) in listing.splits.items()}
+    assert counts == {
+        "train": {0: 15, 1: 6, 2: 1},
+        "val": {0: 4, 1: 2, 2: 1},
+        "test": {0: 4, 1: 2, 2: 1},
+    }
+    for paths, labels in listing.splits.values():
+        assert [path.parent.name for path in paths] == ["abc"[label] for label in labels]
+
+
+def test_folder_with_splits_keeps_them(tmp_path):
+    for split, count in (("train", 4), ("val", 2), ("test", 3)):
+        write_class_folders(tmp_path / "mine" / split, {"a": count, "b": count})
+    listing = list_folder(tmp_path / "mine")
+    check_disjoint(listing, 18)
+    for split, (paths, _) in listing.splits.items():
+        assert {path.parent.parent.name for path in paths} == {split}
+
+
+def test_folder_without_val_takes_it_from_train(tmp_path):
+    for split, count in (("train", 8), ("test", 3)):
+        write_class_folders(tmp_path / "mine" / split, {"a": count, "b": count})
+    listing = list_folder(tmp_path / "mine")
+    check_disjoint(listing, 22)
+    sources = {
+        split: {path.parent.parent.name for path in paths}
+        for split, (paths, _) in listing.splits.items()
+    }
+    assert sources == {"train": {"train"}, "val": {"train"}, "test": {"test"}}
+    assert [len(paths) for paths, _ in listing.splits.values()] == [12, 4, 6]
+
+
+def test_hidden_folders_and_other_files_are_left_out(tmp_path):
+    folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 5, ".ipynb_checkpoints": 1})
+    (folder / "a" / "notes.txt").write_text("not a picture")
+    (folder / "readme.md").write_text("not a class")
+    listing = list_folder(folder)
+    assert listing.class_names == ["a", "b"]
+    check_disjoint(listing, 10)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({}, "has 0 class folders"),
+        ({"a": 5}, "has 1 class folder: .* at least 2"),
+        ({"a": 5, "b": 0}, r"class folder .*b has no pictures"),
+        ({"a": 5, "b": 2}, "class 1 has 2 pictures, too few"),
+        ({"a": 1, "b": 9}, "class 0 has 1 picture, too few"),
+    ],
+)
+def test_folder_that_cannot_be_used_says_why(tmp_path, counts, message):
+    with pytest.raises(KitError, match=message):
+        list_folder(write_class_folders(tmp_path / "mine", counts))
+
+
+@pytest.mark.parametrize("split", ["train", "test", "val"])
+def test_a_single_split_is_not_enough(tmp_path, split):
+    write_class_folders(tmp_path / "mine" / split, {"a": 5, "b": 5})
+    with pytest.raises(KitError, match=f"has {split}/ but needs both train/ and test/"):
+        list_folder(tmp_path / "mine")
+
+
+def test_a_class_must_be_in_every_split(tmp_path):
+    write_class_folders(tmp_path / "mine" / "train", {"a": 5, "b": 5})
+    write_class_folders(tmp_path / "mine" / "test", {"a": 5})
+    with pytest.raises(KitError, match=r"test.b has no pictures"):
+        list_folder(tmp_path / "mine")
+
+
+def test_folder_names_are_below_the_data_folder(tmp_path):
+    write_class_folders(tmp_path / "mine", {"a": 5, "b": 5})
+    listing = list_pictures("mine", profile="mini", data_dir=tmp_path, seed=0)
+    check_disjoint(listing, 10)
+
+
+def test_stratified_split_divides_each_class_alike_for_any_size():
+    for size in range(3, 40):
+        labels = [0] * size + [1] * 30
+        parts = stratified_split(labels, NAMES, seed=size)
+        assert sorted(index for part in parts for index in part) == list(range(size + 30))
+        counts = [sum(labels[i] == 0 for i in part) for part in parts]
+        assert min(counts) >= 1
+        for count, share in zip(counts, (0.6, 0.2, 0.2), strict=True):
+            assert abs(count - share * size) <= 2
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100", "ImageNet", "FashionMNIST"])
+@pytest.mark.parametrize("profile", ["mini", "full"])
+def test_refused_sets_say_why(tmp_path, name, profile):
+    (tmp_path / name).mkdir()
+    with pytest.raises(KitError) as caught:
+        list_pictures(name, profile=profile, data_dir=tmp_path, seed=0)
+    assert "not allowed in this assignment" in str(caught.value)
+    assert REFUSED[name] in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["Flowers", "flowers102", "no/such/folder"])
+def test_unknown_sets_list_the_known_ones(tmp_path, name):
+    with pytest.raises(KitError) as caught:
+        list_pictures(name, profile="full", data_dir=tmp_path, seed=0)
+    for known in ("Flowers102", "OxfordIIITPet", "DTD", "FGVCAircraft", "EuroSAT"):
+        assert known in str(caught.value)
+
+
+# torchvision's sets
+
+
+def make_pets(root: Path) -> None:
+    folder = root / "oxford-iiit-pet"
+    for split in ("trainval", "test"):
+        lines = []
+        for label, name in enumerate(("Abyssinian", "yorkshire_terrier"), start=1):
+            for number in range(8):
+                picture = f"{name}_{split}{number}"
+                write_picture(folder / "images" / f"{picture}.jpg", seed=number)
+                lines.append(f"{picture} {label} 1 1")
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"{split}.txt").write_text("\n".join(lines))
+
+
+def make_dtd(root: Path) -> None:
+    folder = root / "dtd" / "dtd"
+    (folder / "labels").mkdir(parents=True)
+    for split in SPLITS:
+        names = [f"{name}/{name}_{split}{n}.jpg" for name in ("banded", "dotted") for n in (1, 2)]
+        for name in names:
+            write_picture(folder / "images" / name)
+        (folder / "labels" / f"{split}1.txt").write_text("\n".join(names))
+
+
+def make_aircraft(root: Path) -> None:
+    folder = root / "fgvc-aircraft-2013b" / "data"
+    for split in SPLITS:
+        lines = []
+        for number, variant in enumerate(("707-320", "Spitfire", "707-320", "Spitfire")):
+            write_picture(folder / "images" / f"{split}{number}.jpg")
+            lines.append(f"{split}{number} {variant}")
+        (folder / f"images_variant_{split}.txt").write_text("\n".join(lines))
+    (folder / "variants.txt").write_text("707-320\nSpitfire\n")
+
+
+def make_eurosat(root: Path) -> None:
+    write_class_folders(root / "eurosat" / "2750", {"Forest": 10, "River": 10})
+
+
+FAKES = {
+    "OxfordIIITPet": (make_pets, ["Abyssinian", "Yorkshire Terrier"], (12, 4, 16)),
+    "DTD": (make_dtd, ["banded", "dotted"], (4, 4, 4)),
+    "FGVCAircraft": (make_aircraft, ["707-320", "Spitfire"], (4, 4, 4)),
+    "EuroSAT": (make_eurosat, ["Forest", "River"], (12, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("name", FAKES)
+def test_torchvision_sets_have_disjoint_splits(tmp_path, workspace, name):
+    make, classes, sizes = FAKES[name]
+    make(tmp_path)
+    listing = list_pictures(name, profile="full", data_dir=tmp_path, seed=1)
+    assert listing.class_names == classes
+    check_disjoint(listing, sum(sizes))
+    assert tuple(len(paths) for paths, _ in listing.splits.values()) == sizes
+    for split in SPLITS:
+        named = [path.name for path in listing.splits[split][0]]
+        if name in ("DTD", "FGVCAircraft"):
+            assert all(split in one for one in named)
+        if name == "OxfordIIITPet":
+            assert all(("_test" in one) == (split == "test") for one in named)
+
+
+def test_the_fakes_are_all_the_sets_there_are():
+    assert set(FAKES) == set(TORCHVISION_SETS)
+
+
+@pytest.mark.parametrize("name", TORCHVISION_SETS)
+def test_missing_torchvision_sets_say_how_to_fetch_them(tmp_path, name):
+    with pytest.raises(KitError, match=f"python -m helpers download --dataset {name}"):
+        list_pictures(name, profile="full", data_dir=tmp_path, seed=0)
+
+
+# Flowers
+
+
+def test_drawn_flowers_are_twelve_named_species():
+    listing = list_pictures("Flowers102", profile="mini", data_dir=Path("nowhere"), seed=0)
+    assert len(set(listing.class_names)) == 12
+    assert all(listing.class_names)
+    check_disjoint(listing, 12 * 60)
+    for split, count in (("train", 10), ("val", 10), ("test", 40)):
+        assert Counter(listing.splits[split][1]) == dict.fromkeys(range(12), count)
+    assert "drawn" in listing.name
+    assert "drawn" in listing.note
+    assert DrawnFlowers().classes == listing.class_names
+
+
+@pytest.fixture
+def flowers102(tmp_path, monkeypatch) -> Path:
+    """A made-up Flowers102 of 18 pictures in 2 classes, that torchvision takes for the real one."""
+    monkeypatch.setattr(flowers, "NUM_PICTURES", 18)
+    monkeypatch.setattr("torchvision.datasets.Flowers102._check_integrity", lambda self: True)
+    monkeypatch.setattr("torchvision.datasets.Flowers102.classes", ["rose", "iris"])
+    folder = tmp_path / "flowers-102"
+    for number in range(1, 19):
+        write_picture(folder / "jpg" / f"image_{number:05d}.jpg", seed=number)
+    savemat(folder / "imagelabels.mat", {"labels": [[1 + n % 2 for n in range(18)]]})
+    splits = {"trnid": [range(1, 7)], "valid": [range(7, 13)], "tstid": [range(13, 19)]}
+    savemat(folder / "setid.mat", {key: [list(rows[0])] for key, rows in splits.items()})
+    return tmp_path
+
+
+def test_flowers102_has_the_official_splits(flowers102):
+    listing = list_pictures("Flowers102", profile="full", data_dir=flowers102, seed=0)
+    assert listing.name == "Flowers102"
+    assert listing.note == ""
+    check_disjoint(listing, 18)
+    paths, labels = listing.splits["val"]
+    assert [path.name for path in paths] == [f"image_{n:05d}.jpg" for n in range(7, 13)]
+    assert labels == [0, 1, 0, 1, 0, 1]
+
+
+def test_flowers102_with_missing_pictures_names_them(flowers102):
+    for number in (2, 5):
+        (flowers102 / "flowers-102" / "jpg" / f"image_{number:05d}.jpg").unlink()
+    with pytest.raises(KitError, match=r"2 of 18 pictures .*image_00002.jpg, image_00005.jpg"):
+        list_pictures("Flowers102", profile="full", data_dir=flowers102, seed=0)
+
+
+def real_flowers102() -> bool:
+    """Whether KIT_DATA, as the user set it, holds all of the real Flowers102."""
+    try:
+        return flowers.flowers102_is_present(folder_from_environment("KIT_DATA", "data"))
+    except KitError:
+        return False
+
+
+@pytest.mark.skipif(not real_flowers102(), reason="KIT_DATA does not hold all of Flowers102")
+def test_the_real_flowers102_has_its_published_sizes():
+    data_dir = folder_from_environment("KIT_DATA", "data")
+    listing = list_pictures("Flowers102", profile="full", data_dir=data_dir, seed=0)
+    check_disjoint(listing, 8189)
+    assert [len(paths) for paths, _ in listing.splits.values()] == [1020, 1020, 6149]
+    assert len(set(listing.class_names)) == 102
+    assert Counter(listing.splits["train"][1]) == dict.fromkeys(range(102), 10)
+
+
+def test_flowers102_that_is_not_there_says_how_to_fetch_it(tmp_path):
+    with pytest.raises(KitError, match="python -m helpers download"):
+        list_pictures("Flowers102", profile="full", data_dir=tmp_path, seed=0)
+
+
+@pytest.mark.parametrize("name", ["imagelabels.mat", "setid.mat"])
+def test_flowers102_with_a_damaged_label_file(flowers102, monkeypatch, name):
+    monkeypatch.undo()
+    monkeypatch.setattr(flowers, "NUM_PICTURES", 18)
+    path = flowers102 / "flowers-102" / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(KitError, match=r"label file .* is damaged"):
+        list_pictures("Flowers102", profile="full", data_dir=flowers102, seed=0)
+
+
+def test_a_picture_that_went_missing_is_named(flowers102, workspace, monkeypatch):
+    make_dtd(flowers102)
+    (flowers102 / "dtd" / "dtd" / "images" / "banded" / "banded_val2.jpg").unlink()
+    monkeypatch.setenv("KIT_DATA", str(flowers102))
+    workspace = workspace.__class__(**{**vars(workspace), "data_dir": flowers102})
+    with pytest.raises(KitError, match=r"1 of 4 pictures.*banded_val2\.jpg"):
+        load_data(workspace, size=16, batch_size=4, augment=Augmentation(), dataset="DTD")

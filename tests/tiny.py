@@ -1,0 +1,58 @@
+"""Tiny data sets for tests: pictures in class folders, and vectors that need no pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from helpers.data import Data, make_loader
+from helpers.training import Features
+
+SPLITS = ("train", "val", "test")
+COLORS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
+
+
+def write_picture(path: Path, color: tuple[int, int, int] = (90, 90, 90), seed: int = 0) -> Path:
+    """Write a noisy picture of one colour, 20 pixels high and 24 wide; returns its path."""
+    noise = np.random.default_rng(seed).integers(-40, 40, (20, 24, 3))
+    pixels = np.clip(np.array(color) + noise, 0, 255).astype(np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def write_class_folders(root: Path, counts: Mapping[str, int]) -> Path:
+    """Write that many pictures of each class into a folder of its name; returns `root`."""
+    root.mkdir(parents=True, exist_ok=True)
+    for label, (name, count) in enumerate(counts.items()):
+        color = COLORS.get(name, (90, 90, 90))
+        for number in range(count):
+            write_picture(root / name / f"{number:02d}.png", color, seed=1000 * label + number)
+        (root / name).mkdir(exist_ok=True)
+    return root
+
+
+def vector_data(
+    sizes: tuple[int, int, int] = (50, 30, 30),
+    *,
+    classes: int = 3,
+    width: int = 6,
+    noise: float = 1.0,
+    batch_size: int = 8,
+) -> Data:
+    """Data whose samples are vectors around a centre for each class, for networks that are one
+    linear layer; batches of `batch_size` in every split."""
+    generator = torch.Generator().manual_seed(5)
+    loaders = {}
+    for split, size in zip(SPLITS, sizes, strict=True):
+        labels = torch.arange(size) % classes
+        vectors = 2 * torch.eye(max(classes, width))[labels, :width]
+        vectors = vectors + noise * torch.randn(size, width, generator=generator)
+        samples = Features(vectors, labels, [f"{split}{number}" for number in range(size)])
+        loaders[split] = make_loader(samples, batch_size, seed=3, shuffle=split == "train")
+    names = [f"class {label}" for label in range(classes)]
+    return Data(name="vectors", class_names=names, size=16, fingerprint="f" * 64, **loaders)
