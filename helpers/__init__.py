@@ -41,5 +41,5 @@ from .results import (
     load_results,
     save_result,
 )
-from .training import compute_features, test, train_model
+from .training import autocast, compute_features, test, train_model
 from .workspace import start

@@ -278,6 +278,10 @@ class Selection(Dataset):
     def __len__(self) -> int:
         return len(self.indices)
 
+    def with_transform(self, transform: transforms.Transform) -> Selection:
+        """The same selection of the same pictures under another transform."""
+        return Selection(self.samples.with_transform(transform), self.indices)
+
     def __getitems__(self, draws: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
         return self.samples.__getitems__([(self.indices[index], seed) for index, seed in draws])
 

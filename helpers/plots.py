@@ -18,6 +18,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from .data import Data, denormalize, eval_transform
+from .kit.figures import SmallFigure
 from .models import count_parameters, in_eval_mode, is_frozen
 from .results import Result, class_accuracy, confused_pairs
 from .training import Score, TrainingRun
@@ -34,7 +35,13 @@ DPI = 100
 def _axes(rows: int = 1, columns: int = 1, *, width: float, height: float, note: str = ""):
     """A figure of its own and its axes; `note` stands below it, small."""
     figure, axes = plt.subplots(
-        rows, columns, figsize=(width, height), dpi=DPI, squeeze=False, layout="constrained"
+        rows,
+        columns,
+        figsize=(width, height),
+        dpi=DPI,
+        squeeze=False,
+        layout="constrained",
+        FigureClass=SmallFigure,
     )
     # Closed, it is shown once, by the notebook, and not a second time by pyplot.
     plt.close(figure)
@@ -241,6 +248,7 @@ def plot_batchnorm(model: nn.Module, images: torch.Tensor, *, channels: int = 5)
                 bins=80, density=True, histtype="step", color=color, label=f"channel {channel}",
             )  # fmt: skip
         axis.set(title=title, xlabel="activation", ylabel="density", yscale="log")
+    axes[0, 0].sharex(axes[0, 1])  # one scale, so that widths can be compared
     axes[0, 1].legend(frameon=False, fontsize=8)
     return figure
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import datetime
+import importlib.metadata
 import io
 import itertools
 import platform
@@ -19,7 +20,7 @@ from torch import nn
 
 from .data import Data
 from .kit.errors import KitError
-from .kit.files import only_writer, read_json, sha256, write_json, write_text, written_atomically
+from .kit.files import only_writer, read_json, sha256, write_json, written_atomically
 from .models import count_parameters
 from .recipes import METHODS, Recipe
 from .training import Score, TrainingRun
@@ -62,20 +63,26 @@ def save_result(
 ) -> Path:
     """Write results/<profile>/<method>/: record.json, predictions.csv and weights.pt.
 
-    The record is written last and holds the hashes of the other two, so that it never speaks of
-    files that are not there. An earlier result of the method is replaced. Returns the folder.
+    The record holds the hashes of the other two, and all three are renamed to their places when
+    all are written: an interrupted run leaves an earlier result as it was. Returns the folder.
     Raises `KitError` when another run is writing the same result, or the disk is full.
     """
     folder = workspace.results_dir / recipe.method
     with only_writer(workspace.results_dir / f".{recipe.method}.lock", f"the result {folder.name}"):
         record = make_record(workspace, recipe, model=model, data=data, run=run, score=score)
-        write_text(folder / "predictions.csv", predictions_csv(score, data.class_names))
-        with written_atomically(folder / "weights.pt") as temporary:
-            torch.save({k: v.cpu() for k, v in model.state_dict().items()}, temporary)
-        record["files"] = {
-            name: sha256(folder / name) for name in ("predictions.csv", "weights.pt")
-        }
-        write_json(folder / "record.json", record)
+        with (  # renamed from the last to the first: without its files no record appears
+            written_atomically(folder / "record.json") as record_file,
+            written_atomically(folder / "weights.pt") as weights,
+            written_atomically(folder / "predictions.csv") as predictions,
+        ):
+            torch.save({k: v.cpu() for k, v in model.state_dict().items()}, weights)
+            text = predictions_csv(score, data.class_names)
+            predictions.write_text(text, encoding="utf-8", newline="\n")
+            record["files"] = {
+                "predictions.csv": sha256(predictions),
+                "weights.pt": sha256(weights),
+            }
+            write_json(record_file, record)
     return folder
 
 
@@ -139,6 +146,7 @@ def make_record(
             "python": platform.python_version(),
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
+            "efficientnet_pytorch": importlib.metadata.version("efficientnet_pytorch"),
         },
         "history": run.history,
     }
@@ -173,15 +181,14 @@ def load_results(workspace: Workspace, data: Data | None = None) -> list[Result]
     paths = [workspace.results_dir / method / "record.json" for method in METHODS]
     results = [read_result(path) for path in paths if path.exists()]
     for result in results:
-        check_belongs(result, workspace, data or None)
+        check_belongs(result, workspace, data)
     for first, other in itertools.pairwise(results):
-        for key in ("fingerprint", "name"):
-            if first.record["data"][key] != other.record["data"][key]:
-                raise KitError(
-                    f"{first.method} and {other.method} were run on different data "
-                    f"({first.record['data']['name']}, {other.record['data']['name']}): run the "
-                    "older one again before comparing them"
-                )
+        if first.record["data"]["fingerprint"] != other.record["data"]["fingerprint"]:
+            raise KitError(
+                f"{first.method} and {other.method} were run on different data "
+                f"({first.record['data']['name']}, {other.record['data']['name']}): run the "
+                "older one again before comparing them"
+            )
     return results
 
 

@@ -11,6 +11,14 @@ from PIL import Image
 COLORS = 256
 
 
+class SmallFigure(Figure):
+    """A figure that a notebook shows as a small PNG.
+
+    A class of its own, because IPython resets what it does with matplotlib's whenever it sets up
+    the inline backend.
+    """
+
+
 def png_of(figure: Figure, *, dpi: float | None = None) -> bytes:
     """A figure as a PNG of 256 colours, a quarter of the usual size and hardly to be told apart."""
     raw = io.BytesIO()
@@ -22,11 +30,11 @@ def png_of(figure: Figure, *, dpi: float | None = None) -> bytes:
 
 
 def show_small_figures() -> None:
-    """In a notebook, show every matplotlib figure that way; elsewhere do nothing."""
+    """In a notebook, show each `SmallFigure` that way; elsewhere do nothing."""
     if "IPython" not in sys.modules:
         return
     from IPython import get_ipython
 
     shell = get_ipython()
     if shell is not None:
-        shell.display_formatter.formatters["image/png"].for_type(Figure, png_of)
+        shell.display_formatter.formatters["image/png"].for_type(SmallFigure, png_of)

@@ -60,7 +60,14 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, atomically; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    try:
+        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+    except ValueError:
+        raise KitError(
+            "nothing was written, because a number in it is NaN or infinite. Did the loss "
+            "diverge? Run again with a lower learning rate"
+        ) from None
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:

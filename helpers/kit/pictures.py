@@ -27,6 +27,8 @@ def decode(path: Path, short_side: int) -> torch.Tensor:
         scale = short_side / min(width, height)
         wanted = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
         image.draft("RGB", wanted)
+        if image.mode.startswith("I"):  # 16 bits: Pillow would cut every value off at 255
+            image = Image.fromarray(np.clip(np.asarray(image) // 257, 0, 255).astype(np.uint8))
         pixels = np.array(image.convert("RGB").resize(wanted, Image.Resampling.BILINEAR))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 

@@ -65,9 +65,12 @@ def check_schedule(scheduler: LRScheduler | None, num_epochs: int, batches: int)
     if num_epochs < 1:
         raise KitError(f"num_epochs={num_epochs}: use at least 1")
     length = getattr(scheduler, "total_steps", None) or getattr(scheduler, "T_max", None)
-    steps = num_epochs * batches
-    if length is not None and length != steps:
+    steps, used = num_epochs * batches, getattr(scheduler, "last_epoch", 0)
+    if length is not None and length - used != steps:
+        has = (
+            f"has {length - used} of its {length} steps left" if used else f"is {length} steps long"
+        )
         raise KitError(
-            f"the schedule is {length} steps long, but the run is {steps} ({num_epochs} epochs of "
-            f"{batches} batches): a schedule must be as long as its run"
+            f"the schedule {has}, but the run is {steps} ({num_epochs} epochs of {batches} "
+            "batches): a schedule must be as long as its run, and made anew for each"
         )

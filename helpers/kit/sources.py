@@ -73,7 +73,9 @@ def _flowers102(data_dir: Path) -> Listing:
     return _official("Flowers102", parts, data_dir / "flowers-102" / "jpg")
 
 
-def _official(name: str, parts: dict[str, datasets.VisionDataset], root: Path, note: str = ""):
+def _official(
+    name: str, parts: dict[str, datasets.VisionDataset], root: Path, note: str = ""
+) -> Listing:
     splits = {split: _paths_and_labels(part) for split, part in parts.items()}
     return Listing(name, list(parts["train"].classes), splits, root, note)
 
@@ -89,7 +91,7 @@ def _paths_and_labels(dataset: datasets.VisionDataset) -> tuple[list[Path], list
 
 
 # The sets that the assignment allows beside Flowers102: their parts as torchvision names them.
-# A part that must be divided further names its shares.
+# A part that must be divided further is named after its splits, as "train+val".
 TORCHVISION_SETS: dict[str, Callable[..., dict[str, datasets.VisionDataset]]] = {
     "OxfordIIITPet": lambda root, **options: {
         "train+val": datasets.OxfordIIITPet(root, split="trainval", **options),
