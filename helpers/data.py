@@ -219,7 +219,13 @@ def make_loader(
 ) -> DataLoader:
     """A loader with an order of its own; `samples` must answer whole batches, as `Pictures` do."""
     order = Batches(len(samples), batch_size, seed=seed, shuffle=shuffle)
-    return DataLoader(samples, batch_sampler=order, collate_fn=as_is, num_workers=num_workers)
+    return DataLoader(
+        samples,
+        batch_sampler=order,
+        collate_fn=as_is,
+        num_workers=num_workers,
+        persistent_workers=num_workers > 0,  # a new worker would decode everything again
+    )
 
 
 def as_is(batch: tuple[torch.Tensor, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

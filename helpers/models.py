@@ -142,9 +142,10 @@ def freeze(model: nn.Module, *, keep: str | None = None) -> nn.Module:
         if layer not in kept | on_the_way:
             layer.train = MethodType(stay_in_eval_mode, layer)
             layer.eval()
-        if layer not in kept:
-            for parameter in layer.parameters(recurse=False):
-                parameter.requires_grad_(False)
+        elif is_frozen(layer):
+            del layer.train  # frozen before, and wanted now
+        for parameter in layer.parameters(recurse=False):
+            parameter.requires_grad_(layer in kept)
     counts = count_parameters(model)
     print(
         f"trainable {counts['trainable']:,}, frozen {counts['frozen']:,} parameters; "

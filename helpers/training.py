@@ -67,7 +67,7 @@ def train_model(
     with EpochTable(num_epochs, len(data.train), show=progress) as table:
         for epoch in range(1, num_epochs + 1):
             model.train()
-            train = Tally()
+            train, rate = Tally(), max(group["lr"] for group in optimizer.param_groups)
             for images, labels in clock.loading(data.train):
                 images, labels = to_device(images, device), labels.to(device)
                 optimizer.zero_grad()
@@ -86,7 +86,7 @@ def train_model(
             val = evaluate(model, data.val, criterion, device=device, precision=precision)
             clock.lap("evaluation")
             best.keep(model, val.accuracy, epoch)
-            row = epoch_row(epoch, train, val, optimizer, clock.take())
+            row = epoch_row(epoch, train, val, rate, clock.take())
             history.append(row)
             table.epoch_done(row, is_best=best.epoch == epoch)
             if patience is not None and epoch - best.epoch >= patience:
@@ -186,20 +186,16 @@ class Clock:
 
 
 def epoch_row(
-    epoch: int,
-    train: Tally,
-    val: Tally,
-    optimizer: torch.optim.Optimizer,
-    seconds: dict[str, float],
+    epoch: int, train: Tally, val: Tally, learning_rate: float, seconds: dict[str, float]
 ) -> dict[str, float]:
-    """One line of a history: plain numbers under plain names."""
+    """One line of a history: plain numbers under plain names; the rate is its first step's."""
     return {
         "epoch": epoch,
         "train_loss": train.loss,
         "train_accuracy": train.accuracy,
         "val_loss": val.loss,
         "val_accuracy": val.accuracy,
-        "learning_rate": max(group["lr"] for group in optimizer.param_groups),
+        "learning_rate": learning_rate,
         **{f"{name}_seconds": seconds[name] for name in ("training", "loading", "evaluation")},
     }
 

@@ -87,6 +87,8 @@ def find_workspace(
     results_dir = folder_from_environment("KIT_RESULTS", "results")
     if os.environ.get("TORCH_HOME"):
         os.environ["TORCH_HOME"] = str(folder_from_environment("TORCH_HOME", ""))
+    else:  # torch would take an empty one for the folder that it stands in
+        os.environ.pop("TORCH_HOME", None)
     profile, reason = choose_profile(profile, data_dir)
     student = remember_student(student, results_dir)
     device = choose_device(device)

@@ -116,6 +116,16 @@ def test_nothing_frozen_moves_and_the_rest_does(cnn):
     assert moved(before, cnn) == {"11.weight", "11.bias"}
 
 
+def test_a_layer_that_was_frozen_can_be_kept_later(cnn):
+    freeze(cnn)
+    assert not any(p.requires_grad for p in cnn.parameters())
+    freeze(cnn, keep="11")
+    before = state_of(cnn)
+    take_steps(cnn)
+    assert cnn[11].training
+    assert moved(before, cnn) == {"11.weight", "11.bias"}
+
+
 def test_without_freezing_everything_moves(cnn):
     before = state_of(cnn)
     take_steps(cnn)

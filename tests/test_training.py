@@ -197,8 +197,9 @@ def test_a_schedule_without_a_length_is_accepted():
         num_epochs=2,
         scheduler=lambda optimizer: lr_scheduler.StepLR(optimizer, 7, gamma=0.1),
     )
-    assert run.history[0]["learning_rate"] == pytest.approx(0.01)
-    assert run.history[1]["learning_rate"] == pytest.approx(0.001)
+    # The rate of an epoch is that of its first step: after 7 steps it is a tenth.
+    assert run.history[0]["learning_rate"] == pytest.approx(0.1)
+    assert run.history[1]["learning_rate"] == pytest.approx(0.01)
 
 
 def test_a_schedule_that_was_used_up_is_refused():

@@ -69,9 +69,9 @@ def run_notebooks(
     """
     started = time.perf_counter()
     paths = select_notebooks(names)
+    workspace = find_workspace(profile=profile)
     for path in paths:
         read_notebook(path)  # a damaged one is to be found before anything is moved
-    workspace = find_workspace(profile=profile)
     print(f"profile {workspace.profile}, results in {show_path(workspace.results_dir)}")
     lock = workspace.results_dir / ".run.lock"
     with only_writer(lock, f"the folder {show_path(workspace.results_dir)}"):
