@@ -119,7 +119,7 @@ def _download(options: argparse.Namespace) -> int:
 def _items(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """What to fetch, by name. Raises `KitError` for an unknown data set."""
     from .kit import downloads, sources, weights
-    from .kit.check import folders
+    from .workspace import folders
 
     data_dir, _ = folders()
     items: dict[str, Callable[[], object]] = {}

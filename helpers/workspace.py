@@ -83,12 +83,7 @@ def find_workspace(
     device: str | torch.device | None = None,
 ) -> Workspace:
     """What `start()` decides, without the banner: for programs that run or read notebooks."""
-    data_dir = folder_from_environment("KIT_DATA", "data")
-    results_dir = folder_from_environment("KIT_RESULTS", "results")
-    if os.environ.get("TORCH_HOME"):
-        os.environ["TORCH_HOME"] = str(folder_from_environment("TORCH_HOME", ""))
-    else:  # torch would take an empty one for the folder that it stands in
-        os.environ.pop("TORCH_HOME", None)
+    data_dir, results_dir = folders()
     profile, reason = choose_profile(profile, data_dir)
     student = remember_student(student, results_dir)
     device = choose_device(device)
@@ -103,6 +98,17 @@ def find_workspace(
         data_dir=data_dir,
         results_dir=results_dir / profile,
         pretrained="imagenet" if profile == "full" else "drawn",
+    )
+
+
+def folders() -> tuple[Path, Path]:
+    """The data folder and the results folder; also makes `TORCH_HOME` absolute, for torch."""
+    if os.environ.get("TORCH_HOME"):
+        os.environ["TORCH_HOME"] = str(folder_from_environment("TORCH_HOME", ""))
+    else:  # torch would take an empty one for the folder that it stands in
+        os.environ.pop("TORCH_HOME", None)
+    return folder_from_environment("KIT_DATA", "data"), folder_from_environment(
+        "KIT_RESULTS", "results"
     )
 
 

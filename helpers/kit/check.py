@@ -12,9 +12,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import KitError
+import torch
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+from packaging.requirements import InvalidRequirement, Requirement
 
-ROOT = Path(__file__).resolve().parents[2]
+from ..results import device_name
+from ..workspace import (
+    ROOT,
+    choose_device,
+    choose_precision,
+    folders,
+    show_path,
+)
+from .errors import KitError
+from .files import sha256
+from .flowers import MINI_FOLDER, flowers102_is_present
+from .notebooks import NOTEBOOK_FOLDER, notebook_paths
+from .weights import IMAGENET
+
 OLDEST_PYTHON = (3, 10)
 INSTALL = "run `python -m pip install -r requirements.txt` in the folder of the kit"
 DOWNLOAD = "run `python -m helpers download`"
@@ -61,18 +76,6 @@ def check_machine() -> int:
     return int(stopped)
 
 
-def folders() -> tuple[Path, Path]:
-    """The data folder and the results folder; a relative `TORCH_HOME` is made absolute."""
-    from ..workspace import folder_from_environment
-
-    if os.environ.get("TORCH_HOME"):
-        os.environ["TORCH_HOME"] = str(folder_from_environment("TORCH_HOME", ""))
-    return (
-        folder_from_environment("KIT_DATA", "data"),
-        folder_from_environment("KIT_RESULTS", "results"),
-    )
-
-
 def _python() -> Iterator[Line]:
     oldest = ".".join(map(str, OLDEST_PYTHON))
     text = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
@@ -83,8 +86,6 @@ def _python() -> Iterator[Line]:
 
 
 def _packages() -> Iterator[Line]:
-    from packaging.requirements import InvalidRequirement, Requirement
-
     try:
         lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -115,11 +116,6 @@ def _package(wanted) -> Line:
 
 
 def _device() -> Iterator[Line]:
-    import torch
-
-    from ..results import device_name
-    from ..workspace import choose_device, choose_precision
-
     device = choose_device(None)
     precision = str(choose_precision(device)).removeprefix("torch.")
     yield Line(
@@ -144,7 +140,7 @@ def _memory() -> Iterator[Line]:
 def _disk() -> Iterator[Line]:
     for folder in dict.fromkeys(map(_existing, folders())):
         free = shutil.disk_usage(folder).free
-        text = f"{free / 1e9:.1f} GB free in {_show(folder)}"
+        text = f"{free / 1e9:.1f} GB free in {show_path(folder)}"
         if free < LEAST_DISK:
             yield Line("problem", f"{text}: make room for {LEAST_DISK / 1e9} GB", stops_mini=True)
         elif free < FULL_DISK:
@@ -158,30 +154,20 @@ def _existing(folder: Path) -> Path:
     return next(path for path in (folder, *folder.parents) if path.is_dir())
 
 
-def _show(path: Path) -> str:
-    from ..workspace import show_path
-
-    return show_path(path)
-
-
 def _mini_data() -> Iterator[Line]:
-    from .flowers import MINI_FOLDER
-
     pictures = MINI_FOLDER / "flowers-102" / "jpg"
     if pictures.is_dir():
         yield Line("ok", f"mini pictures: {len(list(pictures.glob('*.jpg')))} drawn")
     elif (MINI_FOLDER / "draw_flowers.py").is_file():
         yield Line("ok", "mini pictures: will be drawn at first use, in a few seconds")
     else:
-        text = f"mini pictures: {_show(MINI_FOLDER)} is not complete: fetch the kit again"
+        text = f"mini pictures: {show_path(MINI_FOLDER)} is not complete: fetch the kit again"
         yield Line("problem", text, stops_mini=True)
 
 
 def _flowers() -> Iterator[Line]:
-    from .flowers import flowers102_is_present
-
     data_dir, _ = folders()
-    place = _show(data_dir)
+    place = show_path(data_dir)
     try:
         if flowers102_is_present(data_dir):
             yield Line("ok", f"Flowers102: complete in {place}")
@@ -193,11 +179,8 @@ def _flowers() -> Iterator[Line]:
 
 def _weights() -> Iterator[Line]:
     folders()
-    from .files import sha256
-    from .weights import IMAGENET
-
     for name, file in IMAGENET.items():
-        place = _show(file.path)
+        place = show_path(file.path)
         if not file.path.exists():
             text = f"weights of {name}: not in {place}; for the full profile {DOWNLOAD}"
             yield Line("missing", text)
@@ -211,8 +194,6 @@ def _weights() -> Iterator[Line]:
 
 
 def _kernel() -> Iterator[Line]:
-    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-
     mend = "run `python -m ipykernel install --sys-prefix`"
     try:
         command = KernelSpecManager().get_kernel_spec("python3").argv
@@ -227,27 +208,25 @@ def _kernel() -> Iterator[Line]:
         yield Line("ok", "Jupyter kernel python3 is this Python")
     else:
         yield Line(
-            "problem", f"Jupyter's kernel python3 is another Python ({_show(python)}): {mend}"
+            "problem", f"Jupyter's kernel python3 is another Python ({show_path(python)}): {mend}"
         )
 
 
 def _folders() -> Iterator[Line]:
-    from .notebooks import NOTEBOOK_FOLDER, notebook_paths
-
     _, results = folders()
     count = len(notebook_paths())
     if not count:
-        text = f"no notebook in {_show(NOTEBOOK_FOLDER)}: fetch the kit again"
+        text = f"no notebook in {show_path(NOTEBOOK_FOLDER)}: fetch the kit again"
         yield Line("problem", text, stops_mini=True)
     elif _is_writable(NOTEBOOK_FOLDER):
         yield Line("ok", f"{count} notebooks, in a folder that can be written")
     else:
-        text = f"{_show(NOTEBOOK_FOLDER)} cannot be written: copy the kit to a folder of yours"
+        text = f"{show_path(NOTEBOOK_FOLDER)} cannot be written: copy the kit to a folder of yours"
         yield Line("problem", text)
     if _is_writable(_existing(results)):
-        yield Line("ok", f"results go to {_show(results)}")
+        yield Line("ok", f"results go to {show_path(results)}")
     else:
-        text = f"{_show(results)} cannot be written: set KIT_RESULTS to a folder of yours"
+        text = f"{show_path(results)} cannot be written: set KIT_RESULTS to a folder of yours"
         yield Line("problem", text, stops_mini=True)
 
 
