@@ -62,7 +62,7 @@ _ROWS = {
         ("mini",  64,  16,  30, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR),
     ],
     "resnet18_finetune": [
-        ("full", 224,  32,  15, "SGD",   1e-1, 15e-3, 1e-3, .2, .1, CROP_AND_FLIP),
+        ("full", 224,  32,  12, "SGD",   1e-1, 15e-3, 1e-3, .2, .1, CROP_AND_FLIP),
         ("mini",  64,  16,  12, "SGD",   2e-2, 1e-2, 5e-4, .2,  .1, CROP_AND_FLIP),
     ],
     "resnet18_extractor": [
