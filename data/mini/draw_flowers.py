@@ -328,8 +328,7 @@ def _marking(pattern: str, t: Array, s: Array, edge: Array) -> Array | np.float3
     if pattern == "stripe":
         return np.clip(1 - np.abs(s) * 3.6, 0, 1) * np.clip(1.5 - 1.5 * t, 0, 1)
     if pattern == "spots":
-        spots = np.cos(t * np.float32(46)) * np.cos(s * np.float32(9.5))
-        return _ramp(spots, 0.35, 0.75) * np.clip(2.6 - 3.2 * t, 0, 1) * 0.9
+        return _spots(t, s) * np.clip(2.8 - 3.2 * t, 0, 1) * 0.9
     if pattern == "edge":
         return 0.85 * np.clip(1 - edge * 9, 0, 1)
     if pattern == "eye":
@@ -342,6 +341,25 @@ def _marking(pattern: str, t: Array, s: Array, edge: Array) -> Array | np.float3
     if pattern == "tip":
         return _ramp(t, 0.7, 0.88)
     return np.float32(0)
+
+
+# Where the spot of each cell lies, and how large it is: x, y in -0.2 to 0.2, radius 0.18 to 0.34.
+_SPOTS = np.random.default_rng(7).random((3, 8, 5)).astype(np.float32)
+_SPOTS = _SPOTS * np.float32([[[0.4]], [[0.4]], [[0.16]]]) + np.float32(
+    [[[-0.2]], [[-0.2]], [[0.18]]]
+)
+
+
+def _spots(t: Array, s: Array) -> Array:
+    """Round spots strewn over a petal, one to a cell, rows staggered like bricks; 0-1."""
+    down = np.clip(t, 0, 0.999) * np.float32(8)
+    row = np.floor(down).astype(np.intp)
+    along = np.clip(s * np.float32(0.5) + np.float32(0.5), 0, 0.999) * np.float32(4)
+    along = along + (row % 2).astype(np.float32) * np.float32(0.5)
+    column = np.floor(along).astype(np.intp)
+    x, y, radius = _SPOTS[:, row, column]
+    away = np.hypot(along - column - np.float32(0.5) - x, down - row - np.float32(0.5) - y)
+    return _ramp(radius - away, -0.12, 0.08)
 
 
 def _petal(

@@ -277,7 +277,7 @@ class _Dice:
 def _petals(dice: _Dice) -> dict[str, Any]:
     """Random form, petal number, layers and shape that suit each other, as `Species` fields."""
     form = dice.pick(*["face"] * 6, "cup", "umbel", "spike")
-    shape = dice.pick(*(("tulip", "ovate", "wedge", "round") if form == "cup" else _SHAPES))
+    shape = dice.pick(*(("tulip", "ovate", "lily", "pointed") if form == "cup" else _SHAPES))
     if form != "face":
         petals = dice.pick(4, 5, 6)
     elif shape in ("strap", "spoon", "needle"):
