@@ -260,14 +260,16 @@ def comparison_table(results: Sequence[Result]) -> list[dict[str, str]]:
     return rows
 
 
-def format_table(rows: Sequence[dict[str, str]]) -> str:
-    """Rows of texts as an aligned table for a terminal or a notebook."""
+def format_table(rows: Sequence[dict[str, str]], *, note: str = "") -> str:
+    """Rows of texts as an aligned table for a terminal or a notebook, `note` below it."""
     if not rows:
         return "no results"
     widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
     lines = ["  ".join(key.ljust(width) for key, width in widths.items())]
     lines.append("  ".join("-" * width for width in widths.values()))
     lines += ["  ".join(row[key].ljust(width) for key, width in widths.items()) for row in rows]
+    if note:
+        lines.append(f"({note})")
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -64,7 +64,7 @@ def train_model(
     clock, best, history = Clock(device), BestWeights(), []
     data.train.batch_sampler.reseed()
 
-    with EpochTable(num_epochs, len(data.train), show=progress) as table:
+    with EpochTable(num_epochs, len(data.train), note=data.note, show=progress) as table:
         for epoch in range(1, num_epochs + 1):
             model.train()
             train, rate = Tally(), max(group["lr"] for group in optimizer.param_groups)

@@ -369,3 +369,10 @@ def test_tables_are_aligned():
     table = format_table([{"A": "x", "Bee": "1"}, {"A": "longer", "Bee": "22"}])
     assert table.splitlines() == ["A       Bee", "------  ---", "x       1", "longer  22"]
     assert format_table([]) == "no results"
+
+
+def test_a_table_says_what_its_numbers_are_about():
+    rows = [{"A": "x"}]
+    table = format_table(rows, note="drawn flowers, not photographs")
+    assert table.splitlines()[-1] == "(drawn flowers, not photographs)"
+    assert "drawn" not in format_table(rows)

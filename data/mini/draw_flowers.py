@@ -744,18 +744,23 @@ def write_dataset(
                 raise
 
 
-def contact_sheet(columns: int = 8, *, seed: int = 0) -> Image.Image:
-    """A picture of the target species: a row each, its name and `columns` pictures."""
-    cell, margin = max(LONG_SIDES) + 4, 100
-    size = (margin + columns * cell, len(TARGET_SPECIES) * cell)
-    sheet = Image.new("RGB", size, "white")
+def contact_sheet(*, seed: int = 0) -> Image.Image:
+    """A page of the target species: the middle of six pictures of each, under its name."""
+    columns, rows, cell, title, gap = 3, 2, SHORT_SIDE + 4, 18, 14
+    width, height = columns * cell + gap, rows * cell + title + gap
+    sheet = Image.new("RGB", (4 * width + gap, 3 * height + gap + title), "white")
     pen = ImageDraw.Draw(sheet)
-    for row, species in enumerate(TARGET_SPECIES):
-        pen.text((8, row * cell + cell // 2 - 6), species.name, fill="black")
-        for column in range(columns):
-            picture = Image.fromarray(draw(species, column, seed=seed))
-            left = margin + column * cell + (cell - picture.width) // 2
-            sheet.paste(picture, (left, row * cell + (cell - picture.height) // 2))
+    for number, species in enumerate(TARGET_SPECIES):
+        left, top = gap + number % 4 * width, gap + number // 4 * height
+        pen.text((left, top), species.name, fill="black")
+        for index in range(columns * rows):
+            picture = Image.fromarray(draw(species, index, seed=seed))
+            x, y = ((side - SHORT_SIDE) // 2 for side in picture.size)
+            middle = picture.crop((x, y, x + SHORT_SIDE, y + SHORT_SIDE))
+            sheet.paste(
+                middle, (left + index % columns * cell, top + title + index // columns * cell)
+            )
+    pen.text((gap, sheet.height - title), "drawn flowers, not photographs", fill="black")
     return sheet
 
 
@@ -785,7 +790,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=_seed, default=0, help="another seed, other pictures")
     parser.add_argument(
-        "--sheet", type=Path, metavar="PNG", help="write a contact sheet of the species instead"
+        "--sheet", type=Path, metavar="FILE", help="write a page of the species instead"
     )
     options = parser.parse_args(arguments)
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from torchvision.datasets import Flowers102
@@ -43,8 +41,8 @@ def flowers102_is_present(data_dir: Path) -> bool:
 class DrawnFlowers(Flowers102):
     """The mini data set: drawn flowers in Flowers102's own files, with hashes of their own.
 
-    `classes` holds the species' names. The pictures are drawn when they are not there yet, by
-    the script data/mini/draw_flowers.py, which takes a few seconds.
+    `classes` holds the species' names. The pictures come with the kit; data/mini/draw_flowers.py
+    drew them. Raises `KitError` when some are missing or a label file is damaged.
     """
 
     _file_dict = {  # noqa: RUF012 (torchvision's own attribute)
@@ -54,18 +52,12 @@ class DrawnFlowers(Flowers102):
 
     def __init__(self, root: Path = MINI_FOLDER, split: str = "train") -> None:
         folder = Path(root) / "flowers-102"
-        if not folder.is_dir():
-            draw_flowers(Path(root))
-        super().__init__(root, split=split)
-        self.classes = (folder / "class_names.txt").read_text(encoding="utf-8").splitlines()
-
-
-def draw_flowers(root: Path) -> None:
-    """Draw the mini pictures below `root`; raises `KitError` with the script's last line."""
-    script = MINI_FOLDER / "draw_flowers.py"
-    done = subprocess.run(
-        [sys.executable, str(script), "--out", str(root)], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise KitError(f"drawing the mini pictures failed: {last}")
+        mend = "restore it with `git checkout -- data/mini/flowers-102`, or clone the kit again"
+        try:
+            super().__init__(root, split=split)
+            self.classes = (folder / "class_names.txt").read_text(encoding="utf-8").splitlines()
+        except (OSError, RuntimeError):
+            raise KitError(f"{folder} is incomplete or damaged: {mend}") from None
+        missing = [path for path in self._image_files if not path.is_file()]
+        if missing:
+            raise KitError(f"{missing[0]} is missing, {len(missing)} in all: {mend}")

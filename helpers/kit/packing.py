@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
+import io
 from pathlib import Path
 
 import numpy as np
@@ -42,14 +41,14 @@ def unpack(path: Path) -> dict[str, torch.Tensor]:
     Raises `ValueError` when the file is not one, or is damaged, and `OSError` when it cannot be
     read.
     """
+    stream = io.BytesIO(path.read_bytes())
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(stream, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
-        raise ValueError(str(error)) from None
-    scales = {name: arrays.pop(name) for name in list(arrays) if name.endswith(_SCALE)}
-    for name, scale in scales.items():
-        numbers = arrays[name.removesuffix(_SCALE)]
-        shaped = scale.view(-1, *[1] * (numbers.ndim - 1))
-        arrays[name.removesuffix(_SCALE)] = numbers.float() * shaped
+        for name in [name for name in arrays if name.endswith(_SCALE)]:
+            numbers = arrays[name.removesuffix(_SCALE)]
+            scale = arrays.pop(name).view(-1, *[1] * (numbers.ndim - 1))
+            arrays[name.removesuffix(_SCALE)] = numbers.float() * scale
+    except Exception as error:  # a damaged archive can fail in a dozen ways
+        raise ValueError(f"not a file of packed weights: {error}") from None
     return arrays

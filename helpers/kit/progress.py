@@ -21,11 +21,12 @@ class EpochTable:
     """Shows a training run. In a notebook one output is redrawn, and ends as the bare table.
 
     A saved notebook therefore holds the epochs and no bar. Elsewhere lines are printed, under a
-    bar on stderr. Use it as a context manager; `show=False` shows nothing.
+    bar on stderr. Use it as a context manager; `show=False` shows nothing. `note` says below the
+    table what its numbers are about.
     """
 
-    def __init__(self, num_epochs: int, batches: int, *, show: bool = True) -> None:
-        self.num_epochs, self.batches, self.show = num_epochs, batches, show
+    def __init__(self, num_epochs: int, batches: int, *, note: str = "", show: bool = True) -> None:
+        self.num_epochs, self.batches, self.note, self.show = num_epochs, batches, note, show
         self.every = -(-num_epochs // MOST_LINES)
         self.lines = [HEADER]
         self.best = (0, 0.0)  # epoch, val accuracy
@@ -49,7 +50,8 @@ class EpochTable:
         if self.bar is not None:
             self.bar.close()
         if self.best[0]:
-            self._line(f"best on val: epoch {self.best[0]}, {self.best[1]:.1%}")
+            note = f" ({self.note})" if self.note else ""
+            self._line(f"best on val: epoch {self.best[0]}, {self.best[1]:.1%}{note}")
         self._draw()
 
     def batch_done(self, loss: float, accuracy: float) -> None:

@@ -361,7 +361,8 @@ def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 def _print_comparison(workspace: Workspace) -> None:
     """Print the comparison without the names of the weights, which make it too wide."""
-    rows = comparison_table(load_results(workspace))
+    results = load_results(workspace)
+    rows = comparison_table(results)
     for row in rows:
         row.pop("Weights", None)
-    print(format_table(rows))
+    print(format_table(rows, note=next((r.record["data"]["note"] for r in results), "")))
