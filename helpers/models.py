@@ -15,7 +15,7 @@ from torch import nn
 from torchvision import models
 
 from .kit.errors import KitError
-from .kit.weights import load_pretrained
+from .kit.weights import load_pretrained, num_pretrained_classes
 
 SMALLEST_CHECK = 64  # pixels: large enough for every network here, small enough to cost nothing
 
@@ -71,10 +71,11 @@ def resnet18(num_classes: int, *, pretrained: str | None) -> models.ResNet:
     """torchvision's ResNet18 with a new head `fc` of `num_classes` outputs.
 
     `pretrained` says what its other layers know: "imagenet" (torchvision's IMAGENET1K_V1 weights),
-    "drawn" (the mini profile's, from drawn flowers), or None for random weights. Prints which.
-    11,228,838 parameters with 102 outputs. Raises `KitError` when weights cannot be had.
+    "drawn" (the mini profile's, from 72 drawn species that are not in its data set), or None for
+    random weights. Prints which. 11,228,838 parameters with 102 outputs. Raises `KitError` when
+    weights cannot be had.
     """
-    model = models.resnet18(weights=None)
+    model = models.resnet18(num_classes=num_pretrained_classes(pretrained))
     load_pretrained(model, "resnet18", pretrained)
     replace_head(model, "fc", num_classes)
     return model
@@ -86,7 +87,10 @@ def efficientnet_b5(num_classes: int, *, pretrained: str | None) -> EfficientNet
     `pretrained` as for `resnet18`. 28,549,782 parameters with 102 outputs. Assigning a layer to
     `.fc`, as for ResNet18, would leave the 1,000 outputs of `_fc` in use.
     """
-    model = EfficientNet.from_name("efficientnet-b5")
+    model = EfficientNet.from_name(
+        "efficientnet-b5", num_classes=num_pretrained_classes(pretrained)
+    )
+    model.set_swish(memory_efficient=False)  # the package's own saves memory and costs time
     load_pretrained(model, "efficientnet_b5", pretrained)
     replace_head(model, "_fc", num_classes)
     return model

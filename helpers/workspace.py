@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torchvision
+from torch import nn
 
 from .kit.errors import KitError
 from .kit.figures import show_small_figures
@@ -35,6 +36,18 @@ class Workspace:
     data_dir: Path
     results_dir: Path  # of this profile
     pretrained: str  # where pretrained weights come from, for `resnet18` and `efficientnet_b5`
+
+    def suited_to(self, model: nn.Module) -> Workspace:
+        """This workspace in the precision that suits `model`; prints it when it is another one.
+
+        Processors have no fast way to multiply bfloat16 in depthwise convolutions, in which each
+        channel is filtered by itself: a network made of them stays with float32 there.
+        """
+        if self.device.type != "cpu" or self.precision == torch.float32 or not is_depthwise(model):
+            return self
+        name = str(self.precision).removeprefix("torch.")
+        print(f"precision float32: on a CPU, {name} slows depthwise convolutions down")
+        return replace(self, precision=torch.float32)
 
     def __str__(self) -> str:
         weights = Path(torch.hub.get_dir()).parent
@@ -191,6 +204,12 @@ def choose_precision(device: torch.device) -> torch.dtype:
     if device.type == "cpu" and cpu_has_bfloat16():
         return torch.bfloat16
     return torch.float32
+
+
+def is_depthwise(model: nn.Module) -> bool:
+    """Whether a network has convolutions that filter each channel by itself."""
+    convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    return any(layer.groups == layer.in_channels > 1 for layer in convolutions)
 
 
 def cpu_has_bfloat16() -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 import helpers
 from helpers.kit import flowers
@@ -180,3 +183,22 @@ def test_banner_calls_mini_pictures_drawings(places, capsys):
     banner = capsys.readouterr().out
     assert "profile  full" in banner
     assert "DRAWINGS" not in banner
+
+
+@pytest.mark.parametrize(
+    ("device", "network", "precision"),
+    [
+        ("cpu", nn.Conv2d(4, 8, 3, groups=4), torch.float32),
+        ("cpu", nn.Conv2d(4, 8, 3), torch.bfloat16),
+        ("cpu", nn.Conv2d(1, 8, 3), torch.bfloat16),
+        ("cuda", nn.Conv2d(4, 8, 3, groups=4), torch.bfloat16),
+    ],
+)
+def test_depthwise_networks_stay_with_float32_on_a_cpu(device, network, precision, capsys):
+    workspace = dataclasses.replace(
+        find_workspace(), device=torch.device(device), precision=torch.bfloat16
+    )
+    capsys.readouterr()
+    suited = workspace.suited_to(nn.Sequential(nn.Flatten(), network))
+    assert suited == dataclasses.replace(workspace, precision=precision)
+    assert ("precision float32" in capsys.readouterr().out) == (precision == torch.float32)

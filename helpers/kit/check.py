@@ -26,9 +26,9 @@ from ..workspace import (
 )
 from .errors import KitError
 from .files import sha256
-from .flowers import MINI_FOLDER, flowers102_is_present
+from .flowers import DrawnFlowers, flowers102_is_present
 from .notebooks import NOTEBOOK_FOLDER, notebook_paths
-from .weights import IMAGENET
+from .weights import DRAWN, IMAGENET, find_drawn
 
 OLDEST_PYTHON = (3, 10)
 INSTALL = "run `python -m pip install -r requirements.txt` in the folder of the kit"
@@ -155,14 +155,12 @@ def _existing(folder: Path) -> Path:
 
 
 def _mini_data() -> Iterator[Line]:
-    pictures = MINI_FOLDER / "flowers-102" / "jpg"
-    if pictures.is_dir():
-        yield Line("ok", f"mini pictures: {len(list(pictures.glob('*.jpg')))} drawn")
-    elif (MINI_FOLDER / "draw_flowers.py").is_file():
-        yield Line("ok", "mini pictures: will be drawn at first use, in a few seconds")
-    else:
-        text = f"mini pictures: {show_path(MINI_FOLDER)} is not complete: fetch the kit again"
-        yield Line("problem", text, stops_mini=True)
+    try:
+        pictures = sum(len(DrawnFlowers(split=split)) for split in ("train", "val", "test"))
+        networks = [name for name in DRAWN if find_drawn(name)]
+        yield Line("ok", f"mini profile: {pictures} drawings, weights of {', '.join(networks)}")
+    except KitError as error:
+        yield Line("problem", f"mini profile: {error}", stops_mini=True)
 
 
 def _flowers() -> Iterator[Line]:

@@ -13,6 +13,8 @@ from torchvision.models import ResNet18_Weights
 from .downloads import fetch
 from .errors import KitError
 from .files import sha256
+from .flowers import MINI_FOLDER
+from .packing import unpack
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,83 @@ IMAGENET = {
 }
 
 
+@dataclass(frozen=True)
+class DrawnWeights:
+    """A bundled file of weights, pretrained on the source species of the drawn flowers."""
+
+    name: str
+    sha256: str
+    accuracy: float  # on held-out pictures of the source species, by the script that trained it
+
+    @property
+    def path(self) -> Path:
+        """Where the kit keeps it."""
+        return MINI_FOLDER / "weights" / self.name
+
+
+# Each line is printed by data/mini/train_weights.py when it has trained, packed and measured.
+DRAWN = {
+    "resnet18": DrawnWeights(
+        "resnet18.npz",
+        "8fe8f517dba3fd351a3276f997f1781f9d9d224d18303a8cfa0799af2927bc92",
+        0.9861,
+    ),
+    "efficientnet_b5": DrawnWeights(
+        "efficientnet_b5.npz",
+        "855c5178b60b0095fb25540340629ba8da91215c420cf792574c672cb857a421",
+        0.9736,
+    ),
+}
+CLASSES = {"imagenet": 1000, "drawn": 72, None: 1000}  # that weights of this origin tell apart
+
+
+def num_pretrained_classes(pretrained: str | None) -> int:
+    """How many outputs a network needs for its weights to fit, before it gets a new head.
+
+    Raises `KitError` for an origin that is not "imagenet", "drawn" or None.
+    """
+    if pretrained not in CLASSES:
+        raise KitError(f"unknown weights {pretrained!r}: use 'imagenet', 'drawn' or None")
+    return CLASSES[pretrained]
+
+
 def load_pretrained(model: nn.Module, name: str, pretrained: str | None) -> None:
     """Load the weights that `pretrained` names into `model`, and print what they are.
 
-    `name` is "resnet18" or "efficientnet_b5". What was loaded stands in `model.weights_source`,
-    in short in `model.weights_kind`, for the record. Raises `KitError` when the weights cannot be
-    had or do not fit.
+    `name` is "resnet18" or "efficientnet_b5"; `model` has `num_pretrained_classes(pretrained)`
+    outputs. What was loaded stands in `model.weights_source`, in short in `model.weights_kind`,
+    for the record. Raises `KitError` when the weights cannot be had or do not fit.
     """
-    if pretrained is None:
-        kind = source = "random"
-    elif pretrained == "drawn":
-        kind = "random (none bundled)"
-        source = "RANDOM weights: this version bundles none for drawn flowers"
+    kind = source = "random"
+    if pretrained == "drawn":
+        kind, source = load_drawn(model, name)
     elif pretrained == "imagenet":
         kind, source = load_imagenet(model, name)
-    else:
-        raise KitError(f"unknown weights {pretrained!r}: use 'imagenet', 'drawn' or None")
     model.weights_kind, model.weights_source = kind, source
     print(f"weights of {name}: {source}")
+
+
+def load_drawn(model: nn.Module, name: str) -> tuple[str, str]:
+    """Load the bundled weights of drawn flowers; returns what they are, in short and in full."""
+    file = find_drawn(name)
+    model.load_state_dict(unpack(file.path))
+    return "drawn flowers", (
+        f"drawn flowers, {CLASSES['drawn']} species other than these ({file.accuracy:.1%} right "
+        f"on held-out drawings), {file.name}"
+    )
+
+
+def find_drawn(name: str) -> DrawnWeights:
+    """The bundled weights of a network; raises `KitError` when the file is missing or damaged."""
+    file = DRAWN[name]
+    mend = "restore it with `git checkout -- data/mini/weights`, or clone the kit again"
+    if not file.path.is_file():
+        raise KitError(f"{file.path} is missing: {mend}")
+    digest = sha256(file.path)
+    if digest != file.sha256:
+        difference = f"its SHA-256 is {digest[:8]}..., not {file.sha256[:8]}..."
+        raise KitError(f"{file.path} is damaged ({difference}): {mend}")
+    return file
 
 
 def load_imagenet(model: nn.Module, name: str) -> tuple[str, str]:
