@@ -63,11 +63,11 @@ _ROWS = {
     ],
     "resnet18_finetune": [
         ("full", 224,  32,  12, "SGD",   1e-1, 15e-3, 1e-3, .2, .1, CROP_AND_FLIP),
-        ("mini",  64,  16,  12, "SGD",   2e-2, 2e-3, 5e-4, .2,  .1, CROP_AND_FLIP),
+        ("mini",  64,  16,  12, "SGD",   1e-2, 2e-3, 5e-4, .2,  .1, CROP_AND_FLIP),
     ],
     "resnet18_extractor": [
         ("full", 224,  32,  50, "SGD",   1e-1, None, 1e-3, .1,  .1, CROP_AND_FLIP),
-        ("mini",  64,  16,  50, "SGD",   1e-1, None, 1e-3, .1,  .1, CROP_AND_FLIP),
+        ("mini",  64,  16,  50, "SGD",   1e-2, None, 1e-3, .1,  .1, CROP_AND_FLIP),
     ],
     "efficientnet_b5_finetune": [
         ("full", 224,  16,  10, "AdamW", 3e-3, 3e-4, 5e-2, .2,  .1, CROP_AND_FLIP),
