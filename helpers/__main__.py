@@ -1,4 +1,4 @@
-"""The command line: `python -m helpers run | download | check`."""
+"""The command line: `python -m helpers run | train | download | check`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from .kit.errors import KitError
+from .recipes import METHODS
 
 # Heavy modules are imported where they are used, so that --help answers at once.
 
@@ -31,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
+    _add_train(commands)
     _add_download(commands)
     check = commands.add_parser(
         "check",
@@ -73,6 +75,39 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.set_defaults(command=_run)
 
 
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train one method, as its notebook does but outside of it",
+        description="Train, test and record one method from its recipe, as its notebook does. "
+        "An earlier result of it is moved to results/PROFILE/previous/. With torchrun it trains "
+        "on several processes or machines: torchrun --nproc_per_node=2 -m helpers train ...",
+    )
+    train.add_argument(
+        "--method", required=True, metavar="NAME", help=f"one of {', '.join(METHODS)}"
+    )
+    train.add_argument("--profile", metavar="NAME", help="mini or full (default: as for run)")
+    train.add_argument(
+        "--dataset",
+        default="Flowers102",
+        metavar="NAME",
+        help="a data set that the assignment allows, or a folder of class folders in the data "
+        "folder (default: Flowers102, drawn on the mini profile)",
+    )
+    train.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda or mps (default: the fastest there is)"
+    )
+    train.add_argument("--epochs", type=int, metavar="N", help="how many (default: the recipe's)")
+    train.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        metavar="N",
+        help="processes that prepare pictures ahead (default: 0, none)",
+    )
+    train.set_defaults(command=_train)
+
+
 def _add_download(commands: argparse._SubParsersAction) -> None:
     download = commands.add_parser(
         "download",
@@ -99,6 +134,27 @@ def _run(options: argparse.Namespace) -> int:
         resume=options.resume,
         save_notebooks=options.save_notebooks,
     )
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from .kit.parallel import joined
+    from .kit.train import train_method
+
+    try:
+        with joined() as processes:
+            train_method(
+                options.method,
+                profile=options.profile,
+                dataset=options.dataset,
+                device=options.device,
+                num_epochs=options.epochs,
+                num_workers=options.workers,
+                processes=processes,
+            )
+    except KeyboardInterrupt:
+        print("stopped: nothing was recorded", file=sys.stderr)
+        return 130
     return 0
 
 

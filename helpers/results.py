@@ -139,6 +139,7 @@ def make_record(
             "device": str(workspace.device),
             "device_name": device_name(workspace.device),
             "threads": workspace.threads,
+            "processes": workspace.processes,
             "precision": str(workspace.precision).removeprefix("torch."),
             "system": platform.platform(),
         },

@@ -36,6 +36,7 @@ class Workspace:
     data_dir: Path
     results_dir: Path  # of this profile
     pretrained: str  # where pretrained weights come from, for `resnet18` and `efficientnet_b5`
+    processes: int = 1  # that train together, with `threads` each
 
     def suited_to(self, model: nn.Module) -> Workspace:
         """This workspace in the precision that suits `model`; prints it when it is another one.

@@ -106,10 +106,16 @@ def keep_previous(workspace: Workspace, paths: list[Path]) -> None:
         copied = executed_copy(workspace, path)
         if copied.exists():
             _move(copied, previous / "notebooks" / path.name)
-        method = METHOD_OF.get(path.stem[:2])
-        if method and (workspace.results_dir / method / "record.json").exists():
-            _move(workspace.results_dir / method, previous / method)
-            print(f"the earlier result of {method} is now in {show_path(previous / method)}")
+        if path.stem[:2] in METHOD_OF:
+            keep_previous_result(workspace, METHOD_OF[path.stem[:2]])
+
+
+def keep_previous_result(workspace: Workspace, method: str) -> None:
+    """Move the result of a method, if it is complete, to results/<profile>/previous/."""
+    previous = workspace.results_dir / "previous" / method
+    if (workspace.results_dir / method / "record.json").exists():
+        _move(workspace.results_dir / method, previous)
+        print(f"the earlier result of {method} is now in {show_path(previous)}")
 
 
 def _move(source: Path, target: Path) -> None:
