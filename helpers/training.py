@@ -274,7 +274,7 @@ def accuracy_interval(correct: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what it moves to the device could not be trained any more
 def test(
     model: nn.Module,
     loader: DataLoader,
@@ -343,7 +343,7 @@ class Features(Dataset):
         return self.vectors[indices], self.labels[indices]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def compute_features(
     model: nn.Module,
     head: nn.Module,

@@ -392,6 +392,15 @@ def test_score_fields():
     assert f"{score.correct}/30" in str(score)
 
 
+@pytest.mark.parametrize(
+    "look", [lambda m, d: test(m, d.val), lambda m, d: compute_features(m, m[-1], d)]
+)
+def test_a_network_can_be_trained_after_it_was_looked_at(cnn, data, look):
+    look(cnn, data)  # moves it to the device, in the memory order that its convolutions like
+    assert not any(parameter.is_inference() for parameter in cnn.parameters())
+    train(cnn, data, num_epochs=1)
+
+
 def test_top5_with_fewer_than_5_classes_is_1():
     score = test(*fixed(torch.randn(9, 3), [0, 1, 2] * 3))
     assert score.top5 == 1.0
