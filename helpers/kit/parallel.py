@@ -19,6 +19,7 @@ import dataclasses
 import datetime
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -220,9 +221,11 @@ def joined(timeout: datetime.timedelta = TIMEOUT) -> Iterator[Processes]:
         with _told_to_stop(processes), _silent(not processes.is_first), in_contact():
             yield processes
     except BaseException:
-        if _is_first_to_fail(store):
-            raise
-        raise SystemExit(2) from None
+        if not _is_first_to_fail(store):
+            raise SystemExit(2) from None
+        if not processes.is_first:
+            print(file=sys.stderr)  # process 0 may have left its bar on this line
+        raise
     distributed.destroy_process_group()
 
 
@@ -236,7 +239,7 @@ def _meet_others(timeout: datetime.timedelta) -> tuple[distributed.Store, Proces
         )
     except (RuntimeError, ValueError) as error:
         raise KitError(
-            f"cannot reach the other processes: {_first_line(error)}. Start all with torchrun, "
+            f"cannot reach the other processes: {_reason(error)}. Start all with torchrun, "
             "with the same --nnodes, and with an address that every machine can reach"
         ) from None
     return store, Processes(rank, count, int(os.environ.get("LOCAL_RANK", rank)))
@@ -253,15 +256,15 @@ def in_contact() -> Iterator[None]:
         rank, count = distributed.get_rank(), distributed.get_world_size()
         raise KitError(
             f"rank {rank} of {count} lost contact with another rank, which was killed, failed or "
-            f"hangs ({_first_line(error)}). No record was written. Look for what that rank said, "
+            f"hangs ({_reason(error)}). No record was written. Look for what that rank said, "
             "mend it (out of memory? use fewer processes a machine), and run again"
         ) from None
 
 
-def _first_line(error: Exception) -> str:
-    """The last part of the first line of an error: what comes before it is where it happened."""
+def _reason(error: Exception) -> str:
+    """The first sentence of an error, without the place in torch's sources before it."""
     lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0].rpartition("] ")[2].rstrip(".")
+    return lines[0].rpartition("] ")[2].partition(". ")[0].rstrip(".")
 
 
 @contextlib.contextmanager
