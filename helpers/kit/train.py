@@ -179,8 +179,8 @@ def optimizer_and_schedule(
         )
     except ZeroDivisionError:
         raise KitError(
-            f"{recipe.num_epochs} epochs of {batches} batches are too few for a schedule: of "
-            f"{steps} steps just one is left for the rate to rise. Use another number of epochs"
+            f"a run of {steps} steps ({recipe.num_epochs} x {batches} batches) leaves its rate a "
+            "single step to rise in, which the schedule cannot do: use more epochs"
         ) from None
     return optimizer, scheduler
 

@@ -1,0 +1,191 @@
+"""`python -m helpers train`: the experiment of each notebook, and one line for bad input."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+import helpers
+from helpers import METHODS, get_recipe
+from helpers import __main__ as cli
+from helpers.kit import train as training_command
+from helpers.kit.errors import KitError
+from helpers.kit.notebooks import code_cells, notebook_paths, read_notebook
+from helpers.kit.runner import METHOD_OF
+from helpers.kit.train import NETWORKS, optimizer_and_schedule, recipe_for
+from helpers.recipes import RECIPES
+
+EPOCHS = 2
+CALLS = ("torch.manual_seed", "freeze", "save_result")
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch) -> Path:
+    """The results folder of the mini profile; it is empty."""
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("KIT_PROFILE", "mini")
+    return tmp_path / "results" / "mini"
+
+
+def run(*options: object) -> int:
+    return cli.main(["train", "--device", "cpu", *map(str, options)])
+
+
+def record_of(folder: Path) -> dict:
+    return json.loads((folder / "record.json").read_text(encoding="utf-8"))
+
+
+# The same experiment as the notebook's
+
+
+def experiment_in(notebook: Path) -> ast.Module:
+    """The statements of a notebook that its record depends on, from the imports to the record."""
+    source = "\n".join(cell.source for cell in code_cells(read_notebook(notebook)))
+    kept, needed = [], set()
+    for statement in reversed(ast.parse(source).body):
+        names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+        stored = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+        called = ast.unparse(statement).partition("(")[0]
+        is_call = isinstance(statement, ast.Expr) and called in CALLS
+        is_import = isinstance(statement, ast.Import | ast.ImportFrom)
+        if is_import or is_call or (isinstance(statement, ast.Assign) and stored & needed):
+            kept.append(statement)
+            needed |= {node.id for node in names if isinstance(node.ctx, ast.Load)}
+    return ast.Module(kept[::-1], type_ignores=[])
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["02", "03", "04", pytest.param("05", marks=pytest.mark.slow)],
+)
+def test_the_command_does_what_the_notebook_does(number, results, picture_folder, monkeypatch):
+    method = METHOD_OF[number]
+    shorter = functools.partial(recipe_for, num_epochs=EPOCHS)
+    monkeypatch.setattr(helpers, "get_recipe", shorter)
+    monkeypatch.setattr(
+        helpers, "load_data", functools.partial(helpers.load_data, dataset=picture_folder)
+    )
+    (notebook,) = (path for stem, path in notebook_paths().items() if stem.startswith(number))
+    exec(compile(experiment_in(notebook), str(notebook), "exec"), {})
+    theirs = record_of(results / method)
+
+    assert run("--method", method, "--dataset", picture_folder, "--epochs", EPOCHS) == 0
+    ours = record_of(results / method)
+    assert record_of(results / "previous" / method) == theirs
+    same = ["val", "epochs", "first_loss", "recipe", "parameters", "weights", "data", "seed"]
+    for name in [*same, "profile", "student", "machine", "versions"]:
+        assert ours[name] == theirs[name], name
+    for row, other in zip(ours["history"], theirs["history"], strict=True):
+        for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate"):
+            assert row[name] == other[name], name
+    for name in ("correct", "total", "loss"):
+        assert ours["test"][name] == theirs["test"][name]
+    assert ours["files"]["predictions.csv"] == theirs["files"]["predictions.csv"]
+
+
+def test_every_method_has_its_network():
+    assert list(NETWORKS) == list(METHODS)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda row: f"{row.method}-{row.profile}")
+def test_every_parameter_learns_at_the_rate_of_its_recipe(recipe):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+    head = model if recipe.backbone_lr is None else model[1]
+    optimizer, scheduler = optimizer_and_schedule(recipe, model, head, 7)
+    rate_of = {id(p): group["max_lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(rate_of) == 4
+    for part, rate in ((model[0], recipe.backbone_lr), (model[1], recipe.head_lr)):
+        for parameter in part.parameters():
+            assert rate_of[id(parameter)] == (rate or recipe.head_lr)
+    assert type(optimizer).__name__ == recipe.optimizer
+    assert scheduler.total_steps == 7 * recipe.num_epochs
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {recipe.weight_decay}
+
+
+# What it prints and records
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """The BN-CNN with fewer channels, for tests of what is around it."""
+    small = functools.partial(helpers.bn_cnn, widths=(4, 8))
+    network = (lambda num_classes, pretrained: small(num_classes), "")
+    monkeypatch.setitem(NETWORKS, "bn_cnn", network)
+
+
+def test_a_shorter_run_says_so(results, picture_folder, quick, capsys):
+    assert run("--method", "bn_cnn", "--dataset", picture_folder, "--epochs", 3) == 0
+    out = capsys.readouterr().out
+    assert f"3 epochs, where the recipe has {get_recipe('bn_cnn', 'mini').num_epochs}" in out
+    record = record_of(results / "bn_cnn")
+    assert record["epochs"] == record["recipe"]["num_epochs"] == len(record["history"]) == 3
+    assert record["machine"]["processes"] == 1
+    lines = out.splitlines()
+    assert len([line for line in lines if line.strip().startswith(("1/3", "2/3", "3/3"))]) == 3
+    correct, total = record["test"]["correct"], record["test"]["total"]
+    assert any(f"({correct}/{total})" in line for line in lines if line.startswith("test: "))
+    assert lines[-1].startswith("record ")
+    assert lines[-1].endswith("bn_cnn/record.json")
+
+
+def test_a_run_that_fails_leaves_the_earlier_result(
+    results, picture_folder, quick, monkeypatch, capsys
+):
+    arguments = ("--method", "bn_cnn", "--dataset", picture_folder, "--epochs", 1)
+    assert run(*arguments) == 0
+    before = record_of(results / "bn_cnn")
+
+    def fail(*_, **__):
+        raise KitError("the test went wrong")
+
+    monkeypatch.setattr(training_command, "test", fail)
+    capsys.readouterr()
+    assert run(*arguments) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: the test went wrong"
+    assert record_of(results / "bn_cnn") == before
+    assert not (results / "previous").exists()
+
+
+def test_interrupted(results, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training_command, "train_method", stop)
+    assert run("--method", "bn_cnn") == 130
+    assert capsys.readouterr().err == "stopped: nothing was recorded\n"
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "vgg"], "unknown method 'vgg': use one of bn_cnn, "),
+        (["--method", "bn_cnn", "--profile", "huge"], "unknown profile 'huge': use 'mini'"),
+        (["--method", "bn_cnn", "--epochs", "0"], "num_epochs=0: use at least 1"),
+        (["--method", "bn_cnn", "--epochs", "-3"], "num_epochs=-3: use at least 1"),
+        (["--method", "bn_cnn", "--workers", "-1"], "num_workers=-1: use 0 or more"),
+        (["--method", "bn_cnn", "--dataset", "CIFAR10"], "CIFAR10 is not allowed"),
+        (["--method", "bn_cnn", "--device", "abacus"], "unknown device 'abacus'"),
+    ],
+)
+def test_bad_input_gets_one_line(results, capsys, options, message):
+    assert run(*options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {message}")
+    assert len(error.splitlines()) == 1
+    assert not results.exists()
+
+
+def test_a_schedule_that_cannot_rise_is_refused():
+    recipe = dataclasses.replace(get_recipe("bn_cnn", "mini"), num_epochs=1, warmup=0.25)
+    model = nn.Linear(2, 2)
+    with pytest.raises(KitError, match="a run of 4 steps .* use more epochs"):
+        optimizer_and_schedule(recipe, model, model, 4)
