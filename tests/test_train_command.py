@@ -187,5 +187,5 @@ def test_bad_input_gets_one_line(results, capsys, options, message):
 def test_a_schedule_that_cannot_rise_is_refused():
     recipe = dataclasses.replace(get_recipe("bn_cnn", "mini"), num_epochs=1, warmup=0.25)
     model = nn.Linear(2, 2)
-    with pytest.raises(KitError, match="a run of 4 steps .* use more epochs"):
+    with pytest.raises(KitError, match=r"a run of 4 steps .* use more epochs"):
         optimizer_and_schedule(recipe, model, model, 4)
