@@ -67,6 +67,7 @@ def experiment_in(notebook: Path) -> ast.Module:
 def test_the_command_does_what_the_notebook_does(number, results, picture_folder, monkeypatch):
     method = METHOD_OF[number]
     shorter = functools.partial(recipe_for, num_epochs=EPOCHS)
+    monkeypatch.setattr(helpers, "start", functools.partial(helpers.start, device="cpu"))
     monkeypatch.setattr(helpers, "get_recipe", shorter)
     monkeypatch.setattr(
         helpers, "load_data", functools.partial(helpers.load_data, dataset=picture_folder)
