@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2 as transforms
 
 from .kit.errors import KitError
-from .kit.pictures import check_all, decode_all
+from .kit.picture_store import PictureStore
+from .kit.pictures import check_all
 from .kit.sources import Listing, list_pictures, picture_ids
 from .recipes import Augmentation
 from .workspace import Workspace
@@ -60,27 +61,26 @@ class Pictures(Dataset):
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        store: PictureStore,
         labels: Sequence[int],
         ids: Sequence[str],
         *,
-        short_side: int,
         transform: transforms.Transform,
-        description: str = "",
     ) -> None:
-        self.paths, self.ids = list(paths), list(ids)
+        self.store, self.ids, self.transform = store, list(ids), transform
         self.labels = torch.tensor(labels, dtype=torch.int64)
-        self.short_side, self.transform, self.description = short_side, transform, description
-        self._decoded: list[torch.Tensor] = []  # filled when the first picture is asked for
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.ids)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The picture files."""
+        return self.store.paths
 
     def picture(self, index: int) -> torch.Tensor:
         """One picture before its transform: uint8 of shape (3, height, width)."""
-        if not self._decoded:
-            self._decoded += decode_all(self.paths, self.short_side, self.description)
-        return self._decoded[index]
+        return self.store[index]
 
     def with_transform(self, transform: transforms.Transform) -> Pictures:
         """The same pictures under another transform; they are still decoded only once."""
@@ -189,15 +189,19 @@ def load_data(
     )
     loaders = {}
     for split, (paths, labels) in listing.splits.items():
-        check_all(paths, f"checking {split} pictures")
         training = split == "train"
-        pictures = Pictures(
+        store = PictureStore(
             paths,
+            check_all(paths, f"checking {split} pictures"),
+            short_side=round(size * 8 / 7),
+            name=f"{listing.name} {split}",
+            folder=workspace.data_dir / "decoded",
+        )
+        pictures = Pictures(
+            store,
             labels,
             picture_ids(paths, listing.root),
-            short_side=round(size * 8 / 7),
             transform=train_transform(size, augment) if training else eval_transform(size),
-            description=f"decoding {split} pictures",
         )
         batch = batch_size if training else EVALUATION_BATCH
         loaders[split] = make_loader(

@@ -109,7 +109,7 @@ def show_samples(data: Data, *, count: int = 18, columns: int = 6) -> Figure:
     ]
     chosen = chosen[:count]
     titles = [data.class_names[samples.labels[index]] for index in chosen]
-    square = eval_transform(samples.short_side)
+    square = eval_transform(samples.store.short_side)
     pictures = [_small(square(samples.picture(index))) for index in chosen]
     return _grid(pictures, titles, columns=columns, note=data.note)
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from helpers.kit.errors import KitError
-from helpers.kit.pictures import check_all, decode, decode_all
+from helpers.kit.pictures import check_all, decode, decode_each
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -95,7 +95,7 @@ def test_truncated_png_is_named_when_it_is_decoded(tmp_path):
     gradient(64, 64).save(path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(KitError, match=r"bad\.png"):
-        decode_all([path], 16, "decoding")
+        decode_each([path], 16, lambda index, picture: None, "decoding")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\xff\xd8\xff\xd9"])
@@ -129,10 +129,13 @@ def test_many_damaged_pictures_are_counted(tmp_path):
     assert "6.jpg" not in message
 
 
-def test_pictures_are_decoded_in_order(tmp_path):
+def test_pictures_are_decoded_under_their_own_index(tmp_path):
     paths: list[Path] = []
     for shade in range(20):
         paths.append(tmp_path / f"{shade}.png")
         Image.new("RGB", (20, 20), (shade, 0, 0)).save(paths[-1])
-    decoded = decode_all(paths, 16, "decoding")
-    assert [int(picture[0, 0, 0]) for picture in decoded] == list(range(20))
+    decoded: dict[int, torch.Tensor] = {}
+    decode_each(paths, 16, decoded.__setitem__, "decoding")
+    assert {index: int(picture[0, 0, 0]) for index, picture in decoded.items()} == {
+        shade: shade for shade in range(20)
+    }

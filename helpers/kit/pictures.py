@@ -23,9 +23,7 @@ def decode(path: Path, short_side: int) -> torch.Tensor:
     """Read a picture as uint8 of shape (3, height, width), scaled to `short_side` pixels."""
     with Image.open(path) as image:
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which costs that much less.
-        width, height = image.size
-        scale = short_side / min(width, height)
-        wanted = (max(short_side, round(width * scale)), max(short_side, round(height * scale)))
+        wanted = scaled_size(image.size, short_side)
         image.draft("RGB", wanted)
         if image.mode.startswith("I"):  # 16 bits: Pillow would cut every value off at 255
             image = Image.fromarray(np.clip(np.asarray(image) // 257, 0, 255).astype(np.uint8))
@@ -33,9 +31,24 @@ def decode(path: Path, short_side: int) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
-def decode_all(paths: Sequence[Path], short_side: int, description: str) -> list[torch.Tensor]:
-    """Decode every picture, in order; raises `KitError` that names each one that cannot be read."""
-    return _for_each(lambda path: decode(path, short_side), paths, description)
+def scaled_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """(width, height) after scaling so that the shorter of the two becomes `short_side`."""
+    scale = short_side / min(size)
+    width, height = (max(short_side, round(side * scale)) for side in size)
+    return width, height
+
+
+def decode_each(
+    paths: Sequence[Path],
+    short_side: int,
+    put: Callable[[int, torch.Tensor], None],
+    description: str,
+) -> None:
+    """Decode every picture and hand it to `put` with its index; threads call `put`, in any order.
+
+    Raises `KitError` that names each picture that cannot be read.
+    """
+    _for_each(lambda index, path: put(index, decode(path, short_side)), paths, description)
 
 
 def check_all(paths: Sequence[Path], description: str) -> list[tuple[int, int]]:
@@ -44,7 +57,7 @@ def check_all(paths: Sequence[Path], description: str) -> list[tuple[int, int]]:
     Reads the header and, of a JPEG, the end: a picture cut short is found now and not in the
     middle of a training run.
     """
-    return _for_each(_check, paths, description)
+    return _for_each(lambda index, path: _check(path), paths, description)
 
 
 def _check(path: Path) -> tuple[int, int]:
@@ -62,18 +75,18 @@ def _jpeg_is_ended(path: Path) -> bool:
         return JPEG_END in stream.read()
 
 
-def _for_each(work: Callable[[Path], object], paths: Sequence[Path], description: str) -> list:
+def _for_each(work: Callable[[int, Path], object], paths: Sequence[Path], description: str) -> list:
     faults: list[str] = []
 
-    def attempt(path: Path) -> object:
+    def attempt(index: int, path: Path) -> object:
         try:
-            return work(path)
+            return work(index, path)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             faults.append(f"{path.name} ({error})")
             return None
 
     with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
-        done = list(track(pool.map(attempt, paths), description, len(paths)))
+        done = list(track(pool.map(attempt, range(len(paths)), paths), description, len(paths)))
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise KitError(

@@ -1,0 +1,116 @@
+"""Decoded pictures, kept so that none is decoded twice: in memory, or in a file that is mapped."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from threading import Lock
+
+import torch
+
+from .files import written_atomically
+from .pictures import decode_each, scaled_size
+
+IN_MEMORY = 200e6  # bytes; a larger split goes to a file, which later notebooks find there
+SPARE_DISK = 1e9  # bytes that such a file must leave free
+VERSION = "1"  # of the decoding: with another one, files of the old one are not used
+
+
+class PictureStore:
+    """The decoded pictures of a split: uint8, scaled to a short side, in the order of `paths`.
+
+    `sizes` are (width, height) of the files; `name` is that of the data set and split. Nothing is
+    decoded before the first picture is asked for. A small split is kept in memory. A large one is
+    written once to a file in `folder` and mapped: the system keeps in memory what fits, and all
+    notebooks share it. The file's name holds a hash of all that decides its content, so changed
+    pictures are decoded anew. Without `folder`, or where the disk has no room, memory is used.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        sizes: Sequence[tuple[int, int]],
+        *,
+        short_side: int,
+        name: str = "",
+        folder: Path | None = None,
+    ) -> None:
+        self.paths, self.short_side, self.name, self.folder = list(paths), short_side, name, folder
+        self.shapes = [(3, *reversed(scaled_size(size, short_side))) for size in sizes]
+        lengths = torch.tensor([0, *(height * width * 3 for _, height, width in self.shapes)])
+        self.starts = lengths.cumsum(0).tolist()
+        self._pixels: torch.Tensor | None = None
+
+    @property
+    def num_bytes(self) -> int:
+        """What all pictures take."""
+        return self.starts[-1]
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        """One picture: uint8 of shape (3, height, width), a view of the store; do not change it."""
+        if self._pixels is None:
+            with torch.inference_mode(False):  # the first to ask may be in it, later ones not
+                self._pixels = self._load()
+        return self._pixels[self.starts[index] : self.starts[index + 1]].view(self.shapes[index])
+
+    def _load(self) -> torch.Tensor:
+        if self.folder is None or self.num_bytes <= IN_MEMORY:
+            return self._decode_into_memory()
+        prefix = f"{re.sub('[^a-z0-9]+', '-', self.name.lower())}-{self.short_side}"
+        path = self.folder / f"{prefix}-{self.key()}.pixels"
+        if not path.is_file() or path.stat().st_size != self.num_bytes:
+            if not has_room(self.folder, self.num_bytes + SPARE_DISK):
+                return self._decode_into_memory()
+            self._decode_into_file(path)
+            forget([other for other in self.folder.glob(f"{prefix}-*.pixels") if other != path])
+        return torch.from_file(str(path), shared=False, size=self.num_bytes, dtype=torch.uint8)
+
+    def key(self) -> str:
+        """A hash of the names, lengths and dates of the files, and of how they are decoded."""
+        lines = [f"{VERSION} {self.short_side} {len(self.paths)}"]
+        for path in self.paths:
+            status = path.stat()
+            lines.append(f"{path.resolve()}\t{status.st_size}\t{status.st_mtime_ns}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+    def _decode_into_memory(self) -> torch.Tensor:
+        pixels = torch.empty(self.num_bytes, dtype=torch.uint8)
+
+        def put(index: int, picture: torch.Tensor) -> None:
+            pixels[self.starts[index] : self.starts[index + 1]] = picture.flatten()
+
+        decode_each(self.paths, self.short_side, put, f"decoding {self.name}".strip())
+        return pixels
+
+    def _decode_into_file(self, path: Path) -> None:
+        lock = Lock()  # several threads decode, one at a time writes
+        with written_atomically(path) as temporary, temporary.open("wb") as stream:
+
+            def put(index: int, picture: torch.Tensor) -> None:
+                with lock:
+                    stream.seek(self.starts[index])
+                    stream.write(picture.numpy().tobytes())
+
+            decode_each(self.paths, self.short_side, put, f"decoding {self.name}".strip())
+
+
+def has_room(folder: Path, num_bytes: float) -> bool:
+    """Whether a folder, made if need be, can be written and has so much space left."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return shutil.disk_usage(folder).free >= num_bytes
+    except OSError:
+        return False
+
+
+def forget(outdated: Sequence[Path]) -> None:
+    """Delete files of pictures that have changed since; one that is in use may stay (Windows)."""
+    for path in outdated:
+        with contextlib.suppress(OSError):
+            path.unlink()
