@@ -1,0 +1,1 @@
+"""The kit against the tutorial way, side by side: `python -m benchmarks`."""

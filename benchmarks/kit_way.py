@@ -1,0 +1,133 @@
+"""The kit's way: what the notebooks do, with the kit's public functions and its own recipes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import nn
+
+import helpers
+from helpers.data import Data
+from helpers.recipes import Recipe
+from helpers.training import TrainingRun
+
+from .plan import Bench
+
+
+def extractor(bench: Bench, views: int) -> TrainingRun:
+    """Notebook 04: from the picture files to the val accuracy of a head on stored features."""
+    recipe = bench.recipe("resnet18_extractor")
+    data = without_test(bench.data(recipe), bench.workspace.seed)
+    model = resnet18(bench, data)
+    helpers.freeze(model, keep="fc")
+    features = helpers.compute_features(
+        model,
+        model.fc,
+        data,
+        views=views,
+        device=bench.workspace.device,
+        precision=bench.workspace.precision,
+    )
+    return train(bench, recipe, model.fc, features, precision=torch.float32)
+
+
+def finetune(bench: Bench, num_epochs: int | None = None) -> TrainingRun:
+    """Notebook 03: from the picture files to the end of its run, or of one of `num_epochs`."""
+    recipe = bench.recipe("resnet18_finetune")
+    if num_epochs is not None:
+        recipe = dataclasses.replace(recipe, num_epochs=num_epochs)
+    data = bench.data(recipe)
+    return train(bench, recipe, resnet18(bench, data), data, head="fc")
+
+
+def bn_cnn(bench: Bench) -> TrainingRun:
+    """Notebook 02: from the picture files to the end of its run."""
+    recipe = bench.recipe("bn_cnn")
+    data = bench.data(recipe)
+    torch.manual_seed(bench.workspace.seed)
+    return train(bench, recipe, helpers.bn_cnn(data.num_classes), data)
+
+
+def resnet18(bench: Bench, data: Data) -> nn.Module:
+    """The network of notebooks 03 and 04, before anything is trained or frozen."""
+    torch.manual_seed(bench.workspace.seed)
+    return helpers.resnet18(data.num_classes, pretrained=bench.pretrained)
+
+
+def without_test(data: Data, seed: int) -> Data:
+    """The same with one val picture a class in the place of test.
+
+    `compute_features` runs over test too, which no val accuracy needs.
+    """
+    few = helpers.few_per_class(dataclasses.replace(data, train=data.val), 1, seed=seed)
+    return dataclasses.replace(data, test=few.train)
+
+
+def train(
+    bench: Bench,
+    recipe: Recipe,
+    model: nn.Module,
+    data: Data,
+    *,
+    head: str = "",
+    precision: torch.dtype | None = None,
+) -> TrainingRun:
+    """Train as the notebooks do.
+
+    `head` names the new layers of a pretrained network; without it, all of `model` is new.
+    """
+    optimizer = make_optimizer(recipe, model, head)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        [group["lr"] for group in optimizer.param_groups],
+        total_steps=recipe.num_epochs * len(data.train),
+        pct_start=recipe.warmup,
+    )
+    return helpers.train_model(
+        model,
+        data,
+        nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing),
+        optimizer,
+        scheduler,
+        num_epochs=recipe.num_epochs,
+        device=bench.workspace.device,
+        precision=precision or bench.workspace.precision,
+        progress=False,
+    )
+
+
+def make_optimizer(recipe: Recipe, model: nn.Module, head: str) -> torch.optim.Optimizer:
+    """The recipe's optimizer, with a learning rate for the head and one for the rest."""
+    new = [p for name, p in model.named_parameters() if name.startswith(head)]
+    old = [p for name, p in model.named_parameters() if not name.startswith(head)]
+    groups = [{"params": new, "lr": recipe.head_lr}]
+    if old:
+        groups.append({"params": old, "lr": recipe.backbone_lr})
+    options = {"momentum": 0.9, "nesterov": True} if recipe.optimizer == "SGD" else {}
+    kind = getattr(torch.optim, recipe.optimizer)
+    return kind(groups, lr=recipe.head_lr, weight_decay=recipe.weight_decay, **options)
+
+
+def epoch_seconds(run: TrainingRun) -> list[float]:
+    """Seconds of each epoch: training, loading and evaluation."""
+    parts = ("training_seconds", "loading_seconds", "evaluation_seconds")
+    return [sum(row[part] for part in parts) for row in run.history]
+
+
+def training_seconds(run: TrainingRun) -> list[float]:
+    """Seconds of each epoch without its evaluation: training and loading."""
+    return [row["training_seconds"] + row["loading_seconds"] for row in run.history]
+
+
+def seconds_until(run: TrainingRun, accuracy: float, elapsed: float) -> float | None:
+    """Seconds from the picture files to the end of the first epoch with that val accuracy.
+
+    `elapsed` are those of the whole call. What is not part of any epoch, such as reading and
+    decoding, counts in full. None when no epoch was that good.
+    """
+    seconds = epoch_seconds(run)
+    for number, row in enumerate(run.history, start=1):
+        if row["val_accuracy"] >= accuracy:
+            return elapsed - sum(seconds[number:])
+    return None

@@ -1,0 +1,203 @@
+"""Stopwatches and counters: sides timed in turn, multiply-accumulates, matrix rate, memory."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import io
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil  # comes with jupyter
+import torch
+import torchvision
+from torch import nn
+
+from helpers.kit.errors import KitError
+from helpers.models import in_eval_mode
+from helpers.results import device_name
+from helpers.workspace import ROOT, Workspace
+
+FORWARD_AND_BACKWARD = 3  # backward counts twice forward: gradients of the inputs and the weights
+MATRIX_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One call of one side: how long it took and what it returned."""
+
+    seconds: float
+    value: Any
+
+
+def in_turn(
+    sides: Mapping[str, Callable[[], Any]],
+    *,
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[Lap]]:
+    """Call the sides in turn, once to warm up and then `rounds` times; returns the laps of each.
+
+    Every other round goes backwards, so that a machine which slowly gets hotter or busier favours
+    no side. A line a lap is printed; what a side prints itself is kept back.
+    """
+    laps: dict[str, list[Lap]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name in list(sides)[:: -1 if number % 2 else 1]:
+            with contextlib.redirect_stdout(io.StringIO()):
+                began = clock()
+                value = sides[name]()
+                lap = Lap(clock() - began, value)
+            print(
+                f"  {f'round {number}' if number else 'warm-up':<9} {name:<28} {lap.seconds:.2f} s"
+            )
+            if number:
+                laps[name].append(lap)
+    return laps
+
+
+def median(values: Iterable[float]) -> float:
+    """The median, as a plain number."""
+    return float(statistics.median(values))
+
+
+def count_macs(model: nn.Module, size: int) -> int:
+    """Multiply-accumulates of one picture's forward pass, in convolutions and linear layers.
+
+    The picture is (3, size, size). Biases, BatchNorm and activations are not counted: they are
+    below one in a hundred. The model is left as it was.
+    """
+    total = 0
+
+    def add(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output.numel() * layer.weight[0].numel()  # of one output number
+
+    hooks = [
+        layer.register_forward_hook(add)
+        for layer in model.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    try:
+        with torch.inference_mode(), in_eval_mode(model):
+            model(torch.zeros(1, 3, size, size, device=next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def training_flops(model: nn.Module, size: int) -> int:
+    """Floating-point operations of training on one picture; a multiply-accumulate is two."""
+    return 2 * FORWARD_AND_BACKWARD * count_macs(model, size)
+
+
+def matrix_rate(
+    device: torch.device,
+    precision: torch.dtype,
+    *,
+    side: int = MATRIX_SIDE,
+    least_seconds: float = 1.0,
+) -> float:
+    """Operations a second that `torch.matmul` reaches on square matrices of `side`."""
+    first, second = torch.randn(2, side, side, device=device).to(precision)
+    products, began = 0, time.perf_counter()
+    while time.perf_counter() - began < least_seconds:
+        torch.matmul(first, second)
+        wait_for(device)
+        products += 1
+    return 2 * side**3 * products / (time.perf_counter() - began)
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done what it was given; a CPU always has."""
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
+def peak_memory() -> int:
+    """The most bytes of memory that this process has held at one time (its resident set).
+
+    Its own alone: loader workers are other processes.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux: getrusage would begin with what the parent process held
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    memory = psutil.Process().memory_info()
+    if hasattr(memory, "peak_wset"):  # Windows
+        return memory.peak_wset
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def fresh_process(code: str, *arguments: str) -> str:
+    """Run Python code in a process of its own; returns the last line that it prints.
+
+    Raises `KitError` with the last line of its errors when it fails.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise KitError(f"a process of the benchmark failed: {last}")
+    return lines[-1]
+
+
+def machine_facts(workspace: Workspace) -> dict[str, Any]:
+    """What a reader of a measurement wants to know of the machine, in plain JSON types."""
+    return {
+        "processor": processor_name(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "threads": workspace.threads,
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "busy_percent": psutil.cpu_percent(interval=1.0),  # with other work, before it begins
+        "device": str(workspace.device),
+        "device_name": device_name(workspace.device),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "precision": precision_name(workspace.precision),
+        "seed": workspace.seed,
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def precision_name(precision: torch.dtype) -> str:
+    """As a person says it: "bfloat16"."""
+    return str(precision).removeprefix("torch.")
+
+
+def processor_name() -> str:
+    """What the processor calls itself; the name of its kind when it does not say."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    if sys.platform == "darwin":
+        asked = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        with contextlib.suppress(OSError):
+            done = subprocess.run(asked, capture_output=True, text=True)
+            if done.stdout.strip():
+                return done.stdout.strip()
+    return platform.processor() or platform.machine()

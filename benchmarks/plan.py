@@ -1,0 +1,116 @@
+"""What is measured on which pictures: the same for every case, and for processes of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import helpers
+from helpers.data import Data
+from helpers.kit.errors import KitError
+from helpers.recipes import Augmentation, Recipe
+from helpers.workspace import Workspace
+
+QUICK_CLASSES, QUICK_COUNTS = 4, {"train": 6, "val": 3, "test": 1}  # pictures of each class
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The decisions behind a run, in plain JSON types."""
+
+    profile: str  # of the workspace: where the pictures come from
+    dataset: str = "Flowers102"  # or a folder of class folders: a few of its pictures
+    quick: bool = False  # the mini profile's recipes (64 pixels), and no accuracies
+    in_full: bool = False  # really train the tutorial's 25 epochs
+    rounds: int = 3  # measured, after one to warm up
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """A plan and the machine it is carried out on."""
+
+    workspace: Workspace
+    plan: Plan
+
+    @property
+    def pretrained(self) -> str | None:
+        """Weights that both sides start from. Speed does not depend on them."""
+        return None if self.plan.quick else "imagenet"
+
+    def recipe(self, method: str) -> Recipe:
+        """The kit's own recipe of a method."""
+        return helpers.get_recipe(method, "mini" if self.plan.quick else "full")
+
+    def data(self, recipe: Recipe) -> Data:
+        """The pictures, as a notebook loads them; nothing is decoded yet."""
+        return helpers.load_data(
+            self.workspace,
+            size=recipe.size,
+            batch_size=recipe.batch_size,
+            augment=recipe.augment,
+            dataset=self.plan.dataset,
+        )
+
+    def on(self, folder: Path) -> Bench:
+        """The same, on the pictures of another folder."""
+        plan = dataclasses.replace(self.plan, dataset=str(folder))
+        return dataclasses.replace(self, plan=plan)
+
+
+def open_bench(plan: Plan) -> Bench:
+    """The bench of a plan; prints the kit's banner. Raises `KitError` when pictures are missing."""
+    return Bench(helpers.start(profile=plan.profile), plan)
+
+
+def make_bench(
+    *, profile: str | None, quick: bool, in_full: bool, rounds: int, folder: Path
+) -> Bench:
+    """Decide on a plan; a quick one copies a few pictures into `folder`.
+
+    `profile` None takes Flowers102 when it is there. Raises `KitError` when it is needed and not
+    there, and for numbers that make no sense.
+    """
+    if rounds < 1:
+        raise KitError(f"--rounds {rounds}: use at least 1")
+    if quick and in_full:
+        raise KitError("--quick and --in-full exclude each other: use one of them")
+    workspace = helpers.start(profile=profile)
+    if workspace.profile != "full" and not quick:
+        raise KitError(
+            f"the benchmark needs Flowers102, and the profile is mini ({workspace.reason}): give "
+            "--data DIR, run `python -m helpers download`, or use --quick for a minute's look"
+        )
+    plan = Plan(profile=workspace.profile, quick=quick, in_full=in_full, rounds=rounds)
+    bench = Bench(workspace, plan)
+    if quick:
+        bench = bench.on(few_pictures(bench, folder, QUICK_COUNTS, classes=QUICK_CLASSES))
+    return bench
+
+
+def few_pictures(
+    bench: Bench, folder: Path, counts: Mapping[str, int], *, classes: int | None = None
+) -> Path:
+    """Copy the first pictures of the first classes into `folder`/few, in class folders.
+
+    `counts` are pictures of each class by split; `classes` None takes them all. Returns the folder.
+    """
+    data = helpers.load_data(
+        bench.workspace,
+        size=64,  # nothing is decoded
+        batch_size=4,
+        augment=Augmentation(),
+        dataset=bench.plan.dataset,
+    )
+    target = folder / "few"
+    for split, loader in data.dataloaders.items():
+        taken: dict[int, int] = {}
+        for path, label in zip(loader.dataset.paths, loader.dataset.labels.tolist(), strict=True):
+            number = taken.get(label, 0)
+            if label < (classes or data.num_classes) and number < counts[split]:
+                place = target / split / f"class_{label:03d}"
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, place / path.name)
+                taken[label] = number + 1
+    return target
