@@ -1,0 +1,507 @@
+"""The benchmarks: they count, take turns and report rightly. Their speed is not tested."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torchvision import models
+
+import benchmarks.__main__ as cli
+import helpers
+from benchmarks import cases, kit_way, measure, plan, report, tutorial_way
+from benchmarks.cases import CASES
+from benchmarks.plan import Bench, Plan
+from benchmarks.report import Report, Row, markdown, plot_ratios, read_report
+from helpers.kit.errors import KitError
+from helpers.training import TrainingRun
+
+CPU = torch.device("cpu")
+MACHINE = {
+    "processor": "Abacus 9",
+    "cores": 2,
+    "threads": 2,
+    "memory_gb": 8.0,
+    "busy_percent": 1.0,
+    "device": "cpu",
+    "device_name": "abacus",
+    "system": "Linux",
+    "python": "3.11",
+    "torch": "2.7",
+    "torchvision": "0.22",
+    "precision": "bfloat16",
+    "seed": 0,
+    "date": "2026-01-02T03:04:05+00:00",
+}
+FASTER = Row("extractor", "to the end", "the tutorial way", 1234.5, 12.3, "s", 100.4, "run", aim=30)
+SLOWER = Row("start", "import", "torch", 1.5, 3.0, "s", 2.0, "timed", aim=1.5, lower_is_better=True)
+
+
+@pytest.fixture
+def bench(workspace, picture_folder) -> Bench:
+    """A quick bench on three class folders of tiny pictures."""
+    return Bench(workspace, Plan("mini", dataset=str(picture_folder), quick=True, rounds=1))
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch):
+    """No loader workers: a test has a few pictures."""
+    monkeypatch.setattr(tutorial_way, "NUM_WORKERS", 0)
+
+
+def made_report(*rows: Row, **plan_options) -> Report:
+    return Report(dict(MACHINE), dataclasses.asdict(Plan("full", **plan_options)), list(rows))
+
+
+def made_run(*val_accuracies: float, seconds: float = 10.0) -> TrainingRun:
+    """A run whose epochs take `seconds` each."""
+    history = [
+        {
+            "epoch": number,
+            "val_accuracy": accuracy,
+            "training_seconds": 0.6 * seconds,
+            "loading_seconds": 0.1 * seconds,
+            "evaluation_seconds": 0.3 * seconds,
+        }
+        for number, accuracy in enumerate(val_accuracies, start=1)
+    ]
+    best = max(val_accuracies)
+    return TrainingRun(history, 4.6, val_accuracies.index(best) + 1, best, len(history), {})
+
+
+def made_curve(*val_accuracies: float, **subject) -> dict:
+    history = [
+        {"epoch": number, "val_accuracy": accuracy, "train_seconds": 6.0, "val_seconds": 4.0}
+        for number, accuracy in enumerate(val_accuracies, start=1)
+    ]
+    return {**subject, "machine": MACHINE, "seconds": 10.0 * len(history), "history": history}
+
+
+class TestCounting:
+    def test_known_networks(self):
+        with torch.device("meta"):  # shapes alone: nothing is computed
+            resnet, b5 = models.resnet18(), tutorial_way.efficientnet_b5(102)
+        assert measure.count_macs(resnet, 224) == 1_814_073_344
+        assert measure.training_flops(resnet, 224) == 6 * 1_814_073_344
+        assert measure.count_macs(b5, 224) == pytest.approx(2.36e9, rel=0.005)
+
+    def test_the_published_cnn(self):
+        convolutions = 222**2 * 32 * 27 + 109**2 * 64 * 288 + 52**2 * 128 * 576
+        linear = 86528 * 2048 + 2048 * 1024 + 1024 * 512 + 512 * 102
+        assert measure.count_macs(helpers.newnet(102), 224) == convolutions + linear
+
+    def test_groups_and_layers_used_twice(self):
+        grouped = nn.Conv2d(6, 9, 5, groups=3, padding=2)
+        assert measure.count_macs(nn.Sequential(nn.Conv2d(3, 6, 1), grouped), 10) == (
+            100 * 6 * 3 + 100 * 9 * 2 * 25
+        )
+        shared = nn.Conv2d(3, 3, 1)
+        assert measure.count_macs(nn.Sequential(shared, shared), 4) == 2 * 16 * 9
+
+    def test_leaves_the_model_as_it_was(self, cnn):
+        before = {name: value.clone() for name, value in cnn.state_dict().items()}
+        measure.count_macs(cnn.train(), 16)
+        assert all(layer.training and not layer._forward_hooks for layer in cnn.modules())
+        assert all(torch.equal(before[name], value) for name, value in cnn.state_dict().items())
+        with pytest.raises(RuntimeError):
+            measure.count_macs(nn.Sequential(nn.Conv2d(5, 5, 1)), 16)
+
+
+class TestInTurn:
+    def test_order_seconds_and_values(self, capsys):
+        now, order = [0.0], []
+
+        def side(name: str, seconds: float):
+            def run() -> str:
+                print("noise of a side")
+                order.append(name)
+                now[0] += seconds * len(order)
+                return f"{name}{len(order)}"
+
+            return run
+
+        laps = measure.in_turn(
+            {"a": side("a", 1), "b": side("b", 10)}, rounds=2, clock=lambda: now[0]
+        )
+        assert order == ["a", "b", "b", "a", "a", "b"]  # the first two warm up
+        assert [lap.seconds for lap in laps["a"]] == [4, 5]
+        assert [lap.seconds for lap in laps["b"]] == [30, 60]
+        assert [lap.value for lap in laps["b"]] == ["b3", "b6"]
+        printed = capsys.readouterr().out
+        assert len(printed.splitlines()) == 6
+        assert "noise" not in printed
+
+    def test_matrix_rate_is_a_rate(self):
+        for precision in (torch.float32, torch.bfloat16):
+            rate = measure.matrix_rate(CPU, precision, side=32, least_seconds=0.01)
+            assert 0 < rate < math.inf
+
+
+class TestProcesses:
+    def test_peak_memory_sees_what_was_held_and_freed(self):
+        grown = measure.fresh_process(
+            "from benchmarks.measure import peak_memory\n"
+            "before = peak_memory()\n"
+            "block = b'x' * 400_000_000\n"
+            "del block\n"
+            "print(peak_memory() - before)"
+        )
+        assert 300_000_000 < int(grown) < 800_000_000
+
+    def test_the_last_line_counts(self):
+        assert measure.fresh_process("import sys; print(1); print(sys.argv[1])", "é") == "é"
+
+    @pytest.mark.parametrize("code", ["raise ValueError('bad luck')", "import sys; sys.exit(3)"])
+    def test_failure_is_one_line(self, code):
+        with pytest.raises(KitError, match=r"a process of the benchmark failed: .+") as error:
+            measure.fresh_process(code)
+        assert len(str(error.value).splitlines()) == 1
+
+    def test_silence_is_a_failure(self):
+        with pytest.raises(KitError, match="no message"):
+            measure.fresh_process("pass")
+
+    def test_answers_are_the_last_line(self, capsys, monkeypatch):
+        monkeypatch.setitem(cases.TASKS, "echo", lambda plan: [plan.profile, plan.rounds])
+        cases.answer("echo", json.dumps(dataclasses.asdict(Plan("mini", rounds=7))))
+        assert json.loads(capsys.readouterr().out.splitlines()[-1]) == ["mini", 7]
+
+    def test_the_machine_is_named(self, workspace):
+        facts = measure.machine_facts(workspace)
+        assert set(facts) == set(MACHINE)
+        assert facts["processor"]
+        assert facts["cores"] >= 1
+        json.dumps(facts, allow_nan=False)
+
+
+class TestReport:
+    def test_table(self):
+        text = markdown(made_report(FASTER, SLOWER))
+        assert (
+            "| extractor: to the end | the tutorial way | 1,234 s | 12.3 s | **100** "
+            "| at least 30 |\n"
+        ) in text
+        assert (
+            "| start: import | torch | 1.50 s | 3.00 s | **2.00** | at most 1.5: missed |" in text
+        )
+        assert "Abacus 9 (2 cores" in text
+        assert "- extractor: run\n" in text
+        assert "BUSY" not in text
+        assert "QUICK" not in text
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert {line.count("|") for line in rows} == {7}
+
+    def test_what_spoils_a_measurement_is_said(self):
+        busy = made_report(FASTER, quick=True)
+        busy.machine["busy_percent"] = 60.0
+        busy.failures["b5"] = "no memory"
+        text = markdown(busy)
+        assert "60 % BUSY" in text
+        assert "QUICK RUN" in text
+        assert "b5: NOT MEASURED: no memory" in text
+        assert busy.stem.startswith("quick-")
+
+    def test_json_round_trip(self, tmp_path):
+        row = dataclasses.replace(FASTER, details={"epochs": [1.5, 2.5], "text": "é"})
+        written = made_report(row, SLOWER)
+        written.failures["b5"] = "no memory"
+        path = written.write(tmp_path / "new" / "folder")
+        assert read_report(path) == written
+        assert [file.name for file in path.parent.iterdir()] == ["2026-01-02T030405.json"]
+
+    def test_numbers_that_are_none_are_refused(self, tmp_path):
+        good = made_report(FASTER)
+        path = good.write(tmp_path)
+        bad = made_report(dataclasses.replace(FASTER, ratio=math.nan))
+        with pytest.raises(KitError, match="NaN"):
+            bad.write(tmp_path)
+        assert read_report(path) == good
+
+    @pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"schema": 9}', '{"schema": 1}'])
+    def test_other_files_are_refused(self, tmp_path, text):
+        path = tmp_path / "some.json"
+        if text is not None:
+            path.write_text(text, encoding="utf-8")
+        with pytest.raises(KitError, match=r"some\.json holds no results of this benchmark"):
+            read_report(path)
+
+    def test_aims(self):
+        assert FASTER.reaches_aim
+        assert not SLOWER.reaches_aim
+        assert not dataclasses.replace(FASTER, ratio=29.9).reaches_aim
+        assert dataclasses.replace(SLOWER, ratio=1.5).reaches_aim
+        assert dataclasses.replace(SLOWER, aim=None).reaches_aim
+
+    def test_figure(self, tmp_path):
+        share = dataclasses.replace(FASTER, case="rate", ratio=0.5, aim=0.7)
+        made = made_report(FASTER, share, SLOWER)
+        axis = plot_ratios(made).axes[0]
+        assert axis.get_xscale() == "log"
+        ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
+        assert sorted(ends) == pytest.approx([0.5, 2.0, 100.4])
+        starts = {bar.get_x() for bar in axis.patches}
+        assert starts == {1}
+        assert {label.get_text().partition(":")[0] for label in axis.get_yticklabels()} == {
+            "extractor", "rate", "start",
+        }  # fmt: skip
+        low, high = axis.get_xlim()
+        assert low < 0.5
+        assert high > 100.4
+        png = made.write_figure(tmp_path)
+        assert png.read_bytes().startswith(b"\x89PNG")
+
+    @given(st.floats(1e-6, 1e9))
+    def test_numbers_keep_three_digits(self, value):
+        text = report.number(value)
+        assert "e" not in text
+        assert float(text.replace(",", "")) == pytest.approx(value, rel=0.0051)
+
+    def test_number_as_people_write_it(self):
+        assert [report.number(value) for value in (0, 1234.5, 43.21, 2.5, 0.7941)] == [
+            "0", "1,234", "43.2", "2.50", "0.794",
+        ]  # fmt: skip
+
+
+class TestTutorialWay:
+    def test_it_trains(self, data, cnn):
+        before = {name: value.clone() for name, value in cnn.named_parameters()}
+        train = tutorial_way.prepare(cnn, data, CPU, size=16)
+        history = train(2)
+        assert [row["epoch"] for row in history] == [1, 2]
+        for row in history:
+            for phase in ("train", "val"):
+                assert 0 <= row[f"{phase}_accuracy"] <= 1
+                assert math.isfinite(row[f"{phase}_loss"])
+                assert row[f"{phase}_seconds"] > 0
+        assert not any(torch.equal(before[name], p) for name, p in cnn.named_parameters())
+
+    def test_its_settings_are_the_published_ones(self, data, cnn):
+        train = tutorial_way.prepare(cnn, data, CPU, size=16)
+        _, criterion, optimizer, scheduler, dataloaders, _ = train.args
+        assert isinstance(criterion, nn.CrossEntropyLoss)
+        assert optimizer.defaults["lr"] == 0.001
+        assert optimizer.defaults["momentum"] == 0.9
+        assert (scheduler.step_size, scheduler.gamma) == (7, 0.1)
+        assert {loader.batch_size for loader in dataloaders.values()} == {4}
+        assert tutorial_way.NUM_EPOCHS == 25
+
+    def test_both_sides_see_the_same_pictures(self, data):
+        loaders = tutorial_way.make_dataloaders(data, 16)
+        for phase, loader in loaders.items():
+            samples = data.dataloaders[phase].dataset
+            assert loader.dataset.paths == samples.paths
+            assert loader.dataset.labels == samples.labels.tolist()
+        image, label = loaders["val"].dataset[5]
+        assert image.shape == (3, 16, 16)
+        assert image.dtype == torch.float32
+        expected = data.val.dataset.__getitems__([(5, 0)])
+        assert label == int(expected[1])
+        assert (image - expected[0][0]).abs().mean() < 0.2  # scaled by two roundings
+
+    def test_loader_workers_can_be_sent_the_pictures(self, data):
+        files = tutorial_way.make_dataloaders(data, 16)["train"].dataset
+        again = pickle.loads(pickle.dumps(files))  # as on Windows and macOS
+        assert len(again) == len(files)
+        assert again[0][0].shape == (3, 16, 16)
+
+    def test_frozen_is_frozen_as_in_the_tutorial(self):
+        weights = models.resnet18(num_classes=7).state_dict()
+        model = tutorial_way.resnet18(weights, 5, frozen=True)
+        trainable = [name for name, p in model.named_parameters() if p.requires_grad]
+        assert trainable == ["fc.weight", "fc.bias"]
+        assert model.fc.out_features == 5
+        assert torch.equal(model.conv1.weight, weights["conv1.weight"])
+        moving = model.bn1.running_mean.clone()
+        model.train()(torch.rand(4, 3, 32, 32))
+        assert not torch.equal(model.bn1.running_mean, moving)  # the fault that is kept
+
+    def test_it_is_never_given_weights_that_do_not_fit(self):
+        with pytest.raises(RuntimeError):
+            tutorial_way.resnet18(
+                models.resnet34().state_dict() | {"conv1.weight": torch.ones(1)}, 5
+            )
+
+
+class TestKitWay:
+    def test_every_parameter_has_its_rate(self):
+        recipe = helpers.get_recipe("resnet18_finetune", "full")
+        model = models.resnet18(num_classes=4)
+        groups = kit_way.make_optimizer(recipe, model, "fc").param_groups
+        rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+        assert len(rates) == sum(len(group["params"]) for group in groups)
+        for name, parameter in model.named_parameters():
+            is_new = name.startswith("fc.")
+            assert rates[id(parameter)] == (recipe.head_lr if is_new else recipe.backbone_lr)
+
+    def test_a_new_network_has_one_rate(self, cnn):
+        recipe = helpers.get_recipe("bn_cnn", "mini")
+        (group,) = kit_way.make_optimizer(recipe, cnn, "").param_groups
+        assert group["lr"] == recipe.head_lr
+        assert len(group["params"]) == len(list(cnn.parameters()))
+
+    def test_test_is_out_of_the_way(self, data):
+        few = kit_way.without_test(data, seed=0)
+        assert few.sizes == {"train": 36, "val": 12, "test": 3}
+        assert set(few.test.dataset.ids) <= set(data.val.dataset.ids)
+
+    def test_seconds_until_an_accuracy(self):
+        run = made_run(0.2, 0.5, 0.5, 0.9)  # 40 s of epochs, and 7 s before them
+        assert kit_way.seconds_until(run, 0.2, 47.0) == 17.0
+        assert kit_way.seconds_until(run, 0.5, 47.0) == 27.0
+        assert kit_way.seconds_until(run, 0.9, 47.0) == 47.0
+        assert kit_way.seconds_until(run, 0.91, 47.0) is None
+
+
+class TestCases:
+    def test_each_is_described(self, capsys):
+        with pytest.raises(SystemExit) as end:
+            cli.main(["--help"])
+        assert end.value.code == 0
+        shown = capsys.readouterr().out
+        readme = (Path(cases.__file__).parent / "README.md").read_text(encoding="utf-8")
+        for name, case in CASES.items():
+            assert case.__doc__ in shown
+            assert f"| `{name}` |" in readme
+
+    def test_extractor(self, bench):
+        one, four = cases.extractor(bench)
+        for row in (one, four):
+            assert row.theirs == pytest.approx(25 * row.details["tutorial_epoch_seconds"])
+            assert row.ratio == pytest.approx(row.theirs / row.kit)
+            assert "TIMES 25" in row.how
+            assert row.details["val_accuracy"] is None
+
+    def test_finetune(self, bench):
+        (row,) = cases.finetune(bench)
+        assert row.ratio == pytest.approx(row.kit / row.theirs)
+        assert row.kit == pytest.approx(36 / (36 / row.theirs / row.ratio))
+        assert len(row.details["kit_epoch_seconds"]) == bench.plan.rounds
+
+    def test_speed_counts_training_and_loading(self, data):
+        theirs = [{"train_seconds": 36.0, "val_seconds": 99.0}] * 3
+        row = cases.speed_row("x", "y", data, theirs, [made_run(0.5)] * 3)
+        assert (row.theirs, row.kit) == pytest.approx((1.0, 36 / 7))
+        assert row.ratio == pytest.approx(36 / 7)
+
+    def test_an_accuracy_that_is_not_reached_is_said(self):
+        arguments = ("x", "y", "z", 100.0, made_run(0.2, 0.3), 25.0)
+        row = cases.time_row(*arguments, accuracy=0.2, aim=1, how="w")
+        assert (row.kit, row.ratio) == pytest.approx((15.0, 100 / 15))
+        with pytest.raises(KitError, match=r"did not reach 35.6% val: its best was 30.0%"):
+            cases.time_row(*arguments, accuracy=0.356, aim=1, how="w")
+
+    def test_the_curve_is_recorded_and_read(self, bench, data, cnn, tmp_path, monkeypatch):
+        monkeypatch.setattr(cases, "CURVES", tmp_path)
+        history = made_curve(0.1, 0.7, 0.7)["history"]
+        monkeypatch.setattr(cases, "tutorial_resnet18", lambda *_, **__: lambda: history)
+
+        def curve(**options) -> dict | None:
+            plan = dataclasses.replace(bench.plan, quick=False, **options)
+            return cases.tutorial_curve(Bench(bench.workspace, plan), "finetune", data, cnn)
+
+        assert curve() is None
+        recorded = curve(in_full=True)
+        assert recorded["seconds"] == 30
+        assert curve() == recorded
+        cnn.weights_source = "others"
+        assert curve() is None
+        assert cases.tutorial_curve(bench, "finetune", data, cnn) is None  # a quick run
+
+    def test_seconds_to_the_best(self, bench):
+        curve = made_curve(0.1, 0.7, 0.7)
+        assert cases.best(curve)["epoch"] == 2
+        seconds, how = cases.seconds_to_best(bench, curve, 4.0)
+        assert seconds == 8.0
+        assert "TIMES the 2" in how
+        whole = Bench(bench.workspace, dataclasses.replace(bench.plan, in_full=True))
+        assert cases.seconds_to_best(whole, curve, 4.0)[0] == 20.0
+
+    def test_outputs_must_agree(self, bench, cnn):
+        images = torch.rand(2, 3, 16, 16)
+        torch.manual_seed(1)
+        other = helpers.bn_cnn(3, widths=(8, 16))
+        assert cases.largest_difference(bench, cnn, cnn, images) < 1e-4
+        with pytest.raises(KitError, match="the two ways to run B5 differ"):
+            cases.largest_difference(bench, cnn, other, images)
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--cases", "speed"], "no case 'speed': use one or more of extractor, finetune, "),
+            (["--rounds", "0"], "--rounds 0: use at least 1"),
+            (["--quick", "--in-full"], "--quick and --in-full exclude each other"),
+            (["--data", "nowhere"], "--data nowhere is no folder"),
+            ([], "the benchmark needs Flowers102, and the profile is mini (set by KIT_PROFILE)"),
+            (["--show", "nowhere.json"], "nowhere.json holds no results of this benchmark"),
+        ],
+    )
+    def test_bad_input_is_one_line(self, arguments, message, tmp_path, capsys):
+        assert cli.main([*arguments, "--out", str(tmp_path)]) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert lines[0].startswith(f"error: {message}")
+        assert not list(tmp_path.iterdir())
+
+    def test_a_folder_without_flowers(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setenv("KIT_DATA", "data")  # monkeypatch puts it back
+        assert cli.main(["--data", str(tmp_path)]) == 2
+        assert "holds none of it" in capsys.readouterr().err
+
+    @pytest.fixture
+    def quick(self, picture_folder, monkeypatch, tmp_path):
+        monkeypatch.setattr(plan, "few_pictures", lambda *_, **__: picture_folder)
+        monkeypatch.setattr(
+            cli, "machine_facts", lambda workspace: {**MACHINE, "seed": workspace.seed}
+        )
+        return ["--quick", "--out", str(tmp_path)]
+
+    def test_a_failing_case_does_not_stop_the_others(self, quick, tmp_path, capsys, monkeypatch):
+        def fails(bench):
+            """one row, then no more"""
+            yield FASTER
+            raise KitError("out of flowers")
+
+        def works(bench):
+            """a row"""
+            yield SLOWER
+
+        monkeypatch.setattr(cli, "CASES", {"fails": fails, "works": works})
+        assert cli.main(quick) == 1
+        shown = capsys.readouterr()
+        assert shown.err == "error: fails: out of flowers\n"
+        assert "NOT MEASURED: out of flowers" in shown.out
+        written = read_report(next(tmp_path.glob("*.json")))
+        assert [row.case for row in written.rows] == ["extractor", "start"]
+        assert {row.aim for row in written.rows} == {None}  # quick
+        assert written.failures == {"fails": "out of flowers"}
+        assert len(list(tmp_path.glob("*.png"))) == 1
+        assert cli.main(["--show", str(next(tmp_path.glob("*.json"))), "--out", str(tmp_path)]) == 0
+        assert markdown(written) in capsys.readouterr().out
+
+    def test_what_was_measured_survives_an_interruption(self, quick, tmp_path, monkeypatch):
+        def stopped(bench):
+            """a row, then Ctrl-C"""
+            yield FASTER
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(cli, "CASES", {"stopped": stopped})
+        assert cli.main(quick) == 130
+        assert len(read_report(next(tmp_path.glob("*.json"))).rows) == 1
+
+    def test_a_few_pictures_are_a_data_set(self, bench, tmp_path):
+        folder = plan.few_pictures(bench, tmp_path, {"train": 5, "val": 2, "test": 1}, classes=2)
+        few = bench.on(folder)
+        data = few.data(few.recipe("resnet18_finetune"))
+        assert data.sizes == {"train": 10, "val": 4, "test": 2}
+        assert data.num_classes == 2
+        assert data.size == 64
