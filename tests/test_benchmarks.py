@@ -386,6 +386,51 @@ class TestCases:
         assert row.theirs == pytest.approx(36 / theirs["train_seconds"])
         assert len(row.details["kit_epoch_seconds"]) == bench.plan.rounds
 
+    def test_rate(self, bench, cnn, monkeypatch):
+        monkeypatch.setattr(cases, "matrix_rate", lambda *_, **__: 1e9)
+        monkeypatch.setattr(cases, "one_epoch", lambda *_, **__: lambda: made_run(0.5))
+        monkeypatch.setattr(kit_way, "resnet18", lambda *_: cnn)
+        (row,) = cases.rate(bench)
+        flops = 6 * measure.count_macs(cnn, 224)
+        assert row.kit == pytest.approx(flops * 36 / 7 / 1e9)  # 7 of 10 s train and load
+        assert row.ratio == pytest.approx(row.kit / row.theirs)
+
+    def test_bn_cnn(self, bench, monkeypatch):
+        small = helpers.bn_cnn(3, widths=(2, 2))
+        monkeypatch.setattr(helpers, "newnet", lambda classes, device: small)
+        (row,) = cases.bn_cnn(bench)
+        (theirs,) = row.details["tutorial_epochs"]
+        assert "val_seconds" not in theirs
+        assert row.theirs == pytest.approx(36 / theirs["train_seconds"])
+
+    def test_b5(self, bench, monkeypatch):
+        def small(*_, **__) -> nn.Module:
+            model = nn.Sequential(nn.Conv2d(3, 4, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+            model.add_module("_fc", nn.Linear(4, 3))
+            return model
+
+        monkeypatch.setattr(tutorial_way, "efficientnet_b5", small)
+        monkeypatch.setattr(helpers, "efficientnet_b5", small)
+        (row,) = cases.b5(bench)
+        assert row.details["largest_difference"] < cases.TOLERANCE
+        assert row.ratio == pytest.approx(row.kit / row.theirs)
+        assert "outputs of both ways differ by" in row.how
+
+    def test_start(self, bench, monkeypatch):
+        seconds = {"import torch, torchvision": 2.0, "import helpers; helpers.start()": 3.0}
+        monkeypatch.setattr(cases, "seconds_of", seconds.__getitem__)
+        (row,) = cases.start(bench)
+        assert (row.theirs, row.kit, row.ratio, row.lower_is_better) == (2.0, 3.0, 1.5, True)
+
+    def test_costs_asked_of_other_processes(self, bench, monkeypatch):
+        answers = {"first_epochs": [6.0, 2.0, 3.0, 4.0], "tutorial_memory": 2e9, "kit_memory": 1e9}
+        assert set(cases.TASKS) == set(answers)
+        monkeypatch.setattr(cases, "ask", lambda bench, task: answers[task])
+        (first,) = cases.first_epoch(bench)
+        assert (first.theirs, first.kit, first.ratio) == (3.0, 6.0, 2.0)
+        (memory,) = cases.memory(bench)
+        assert (memory.theirs, memory.kit, memory.ratio) == (2.0, 1.0, 0.5)
+
     def test_speed_counts_training_and_loading(self, data):
         theirs = [{"train_seconds": 36.0, "val_seconds": 99.0}] * 3
         row = cases.speed_row("x", "y", data, theirs, [made_run(0.5)] * 3)
