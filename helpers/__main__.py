@@ -1,10 +1,12 @@
-"""The command line: `python -m helpers run | train | download | check`."""
+"""The command line: `python -m helpers run | train | download | check | submit | release`."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from .kit.errors import KitError
 from .recipes import METHODS
@@ -41,7 +43,15 @@ def _parser() -> argparse.ArgumentParser:
         "Exit status 0 when the mini profile can run, else 1.",
     )
     check.set_defaults(command=_check)
+    _add_submit(commands)
+    if _has_room("grading.release"):  # a student's edition of the kit goes without
+        _add_release(commands)
     return parser
+
+
+def _has_room(name: str) -> bool:
+    """Whether this copy of the kit has that module."""
+    return importlib.util.find_spec(f"{__package__}.{name}") is not None
 
 
 def _add_run(commands: argparse._SubParsersAction) -> None:
@@ -125,6 +135,53 @@ def _add_download(commands: argparse._SubParsersAction) -> None:
     download.set_defaults(command=_download)
 
 
+def _add_submit(commands: argparse._SubParsersAction) -> None:
+    submit = commands.add_parser(
+        "submit",
+        help="check your work and pack it for handing in",
+        description="Check that the six notebooks ran from top to bottom, that the results are "
+        "theirs and that the questions are answered, then write submission-ID.zip. Exit status 1 "
+        "when something is missing and nothing was written.",
+    )
+    submit.add_argument("--name", help="your name, for the people who read it")
+    submit.add_argument(
+        "--anyway",
+        action="store_true",
+        help="hand in what there is, marked as incomplete (the mini profile always is)",
+    )
+    submit.add_argument(
+        "--out", type=Path, default=Path(), metavar="DIR", help="where to write it (default: here)"
+    )
+    submit.set_defaults(command=_submit)
+
+
+def _add_release(commands: argparse._SubParsersAction) -> None:
+    release = commands.add_parser(
+        "release",
+        help="make the student's edition (for instructors)",
+        description="Make the edition of the kit that students get: solutions become TODOs, model "
+        "answers go, outputs are cleared; asserts and questions stay. Checks that each TODO has "
+        "an assert and that no solution is left.",
+    )
+    release.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="a new or empty folder"
+    )
+    release.add_argument(
+        "--nbgrader",
+        type=Path,
+        metavar="DIR",
+        help="also write the notebooks with their solutions and nbgrader's metadata there, "
+        "as nbgrader's source/ASSIGNMENT",
+    )
+    release.add_argument(
+        "--check",
+        action="store_true",
+        help="first run the notebooks with their solutions on the mini profile: every assert that "
+        "students get must hold",
+    )
+    release.set_defaults(command=_release)
+
+
 def _run(options: argparse.Namespace) -> int:
     from .kit.runner import run_notebooks
 
@@ -198,6 +255,19 @@ def _check(options: argparse.Namespace) -> int:
     from .kit.check import check_machine
 
     return check_machine()
+
+
+def _submit(options: argparse.Namespace) -> int:
+    from .grading.submit import submit
+
+    return submit(name=options.name, anyway=options.anyway, out=options.out)
+
+
+def _release(options: argparse.Namespace) -> int:
+    from .grading.release import release
+
+    release(options.out, nbgrader=options.nbgrader, check=options.check)
+    return 0
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from .kit.figures import show_small_figures
 from .kit.files import read_json, write_json
 from .kit.flowers import flowers102_is_present
 from .kit.memory import keep_freed_memory
+from .kit.session_log import log_cells
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("mini", "full")
@@ -80,13 +81,15 @@ def start(
     the first weights of each new layer, then comes from it, and later notebooks remember it.
     `profile` ("mini" or "full") and `device` ("cpu", "cuda", "mps") override what is found.
     Environment: `KIT_PROFILE`, `KIT_DATA`, `KIT_RESULTS`, `TORCH_HOME`; relative paths resolve
-    against the folder of the kit. Raises `KitError` for an unknown profile or device, and when
-    only a part of Flowers102 is in the data folder.
+    against the folder of the kit. From now on each cell that runs leaves a line in
+    results/<profile>/log.jsonl, for `python -m helpers submit`. Raises `KitError` for an unknown
+    profile or device, and when only a part of Flowers102 is in the data folder.
     """
     keep_freed_memory()
     show_small_figures()
     workspace = find_workspace(student, profile=profile, device=device)
     print(workspace)
+    log_cells(workspace.results_dir)
     return workspace
 
 

@@ -13,6 +13,15 @@ from nbformat import NotebookNode, v4
 from .errors import KitError
 
 NOTEBOOK_FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+# The number of a notebook, and the method whose result it writes.
+METHOD_OF = {
+    "02": "bn_cnn",
+    "03": "resnet18_finetune",
+    "04": "resnet18_extractor",
+    "05": "efficientnet_b5_finetune",
+}
+COMPARISON = "06"  # reads what the others wrote: it is out of date as soon as one of them ran
+OWN_METADATA = "kit"  # the key of what the kit itself notes in a notebook's metadata
 MOST_LINES = 25  # of a code cell
 MOST_BYTES = 300_000
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -74,26 +83,45 @@ def read_notebook(path: Path) -> NotebookNode:
     return notebook
 
 
+def bare_metadata(notebook: NotebookNode) -> NotebookNode:
+    """A notebook's metadata without what differs from one machine and run to the next.
+
+    It is the kernel's name, the language, and what the kit itself noted.
+    """
+    kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+    bare = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    if OWN_METADATA in notebook.metadata:
+        bare[OWN_METADATA] = notebook.metadata[OWN_METADATA]
+    return nbformat.from_dict(bare)
+
+
+def tags_of(cell: NotebookNode) -> list[str]:
+    """The tags of a cell; [] when it has none."""
+    return cell.metadata.get("tags", [])
+
+
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """The code cells that hold something, in order: cell n is the n-th one executed."""
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
+def may_fail(cell: NotebookNode) -> bool:
+    """Whether an error of this cell is meant: it has nbval's tag `raises-exception`."""
+    return "raises-exception" in tags_of(cell)
+
+
 def has_error(cell: NotebookNode) -> bool:
-    """Whether a cell ended in an error that is not meant (tag `raises-exception`)."""
-    meant = "raises-exception" in cell.metadata.get("tags", [])
-    return not meant and any(output.output_type == "error" for output in cell.outputs)
+    """Whether a cell ended in an error that is not meant."""
+    return not may_fail(cell) and any(output.output_type == "error" for output in cell.outputs)
 
 
 def is_checked(cell: NotebookNode) -> bool:
     """Whether nbval compares the outputs of this cell."""
-    return bool(_CHECKED.search(cell.source)) or "nbval-check-output" in cell.metadata.get(
-        "tags", []
-    )
+    return bool(_CHECKED.search(cell.source)) or "nbval-check-output" in tags_of(cell)
 
 
 def notebook_faults(path: Path, *, max_bytes: int = MOST_BYTES) -> list[str]:
-    """What keeps a notebook from being committed or handed in, a line a fault; [] when nothing."""
+    """What keeps a notebook from being committed, a line a fault; [] when nothing."""
     path = Path(path)
     try:
         notebook = read_notebook(path)
@@ -104,6 +132,14 @@ def notebook_faults(path: Path, *, max_bytes: int = MOST_BYTES) -> list[str]:
     if size > max_bytes:
         faults.append(f"{size:,} bytes, more than {max_bytes:,}: show smaller or fewer figures")
     return [f"{path.name}: {fault}" for fault in faults]
+
+
+def run_faults(notebook: NotebookNode) -> list[str]:
+    """What shows that a notebook did not run from top to bottom without an error; [] when it did.
+
+    They keep it from being handed in; `notebook_faults` of a committed notebook are more.
+    """
+    return [*_order_faults(notebook), *_error_faults(notebook)]
 
 
 def _order_faults(notebook: NotebookNode) -> Iterator[str]:

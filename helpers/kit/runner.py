@@ -28,18 +28,20 @@ from ..results import comparison_table, format_table, load_results
 from ..workspace import ROOT, Workspace, find_workspace, show_path
 from .errors import KitError
 from .files import only_writer, write_text
-from .notebooks import code_cells, has_error, notebook_paths, read_notebook, select_notebooks
+from .notebooks import (
+    COMPARISON,
+    METHOD_OF,
+    bare_metadata,
+    code_cells,
+    has_error,
+    notebook_paths,
+    read_notebook,
+    select_notebooks,
+)
 from .progress import duration
 from .report import write_report
+from .session_log import NOTEBOOK_VARIABLE
 
-# The number of a notebook, and the method whose result it writes.
-METHOD_OF = {
-    "02": "bn_cnn",
-    "03": "resnet18_finetune",
-    "04": "resnet18_extractor",
-    "05": "efficientnet_b5_finetune",
-}
-COMPARISON = "06"  # reads what the others wrote: it is out of date as soon as one of them ran
 START_SECONDS = 180  # for a kernel to answer, on a slow disk
 OUTPUT_SECONDS = 60  # for the outputs of a finished cell to arrive, on a busy machine
 TICK = 1.0  # seconds between two redrawings of the clock
@@ -312,6 +314,7 @@ def _kernel(path: Path, notebook: NotebookNode, workspace: Workspace) -> Iterato
     environment = {
         **os.environ,
         "KIT_PROFILE": workspace.profile,
+        NOTEBOOK_VARIABLE: path.name,
         "PYTHONPATH": os.pathsep.join(search),  # so that helpers is found without being installed
     }
     with contextlib.ExitStack() as stack:
@@ -329,19 +332,10 @@ def _kernel(path: Path, notebook: NotebookNode, workspace: Workspace) -> Iterato
 def notebook_text(notebook: NotebookNode) -> str:
     """An executed notebook as the text of its file, without what differs from run to run.
 
-    Cell ids stay; the metadata is the kernel's name and the language.
+    Cell ids stay; of the metadata stays what `bare_metadata` says.
     """
     clean = copy.deepcopy(notebook)
-    clean.metadata = nbformat.from_dict(
-        {
-            "kernelspec": {
-                "display_name": "Python 3 (ipykernel)",
-                "language": "python",
-                "name": "python3",
-            },
-            "language_info": {"name": "python"},
-        }
-    )
+    clean.metadata = bare_metadata(notebook)
     for cell in clean.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
