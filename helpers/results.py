@@ -8,6 +8,7 @@ import datetime
 import importlib.metadata
 import io
 import itertools
+import math
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -232,8 +233,13 @@ def read_result(path: Path) -> Result:
                 f"{path} says {record['test']['correct']} of {record['test']['total']} are right, "
                 f"its predictions say {correct} of {len(rows)}: {again}"
             )
+        if not math.isclose(record["test"]["accuracy"], correct / len(rows)):
+            raise KitError(
+                f"{path} says that the accuracy is {record['test']['accuracy']}, its predictions "
+                f"say {correct / len(rows):.4f}: {again}"
+            )
         return Result(record, [row["picture"] for row in rows], labels, predictions)
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
         raise KitError(f"{path} or {table.name} is damaged ({error!r}): {again}") from None
 
 

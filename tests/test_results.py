@@ -140,6 +140,7 @@ def test_results_come_in_the_order_of_the_notebooks(workspace):
         (lambda record: record.pop("schema"), "not a record of this version"),
         (lambda record: record["data"].update(fingerprint="e" * 64), "other pictures or splits"),
         (lambda record: record["test"].update(correct=999), "says 999 of 12"),
+        (lambda record: record["test"].update(accuracy=0.999), "the accuracy is 0.999"),
         (lambda record: record["test"].update(total=13), "its predictions say"),
         (lambda record: record.pop("test"), "damaged"),
         (lambda record: record.pop("files"), "damaged"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import os
@@ -97,7 +98,9 @@ class Work:
         log = self.results_dir / LOG_NAME
         text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
         self.entries, self.damaged = read_log(text)
+        self.lines = text.splitlines(keepends=True)
         self.sessions: dict[str, list[Entry]] = {}  # of the notebooks whose log is whole
+        self.names: dict[str, str] = {}  # from session to the notebook that it ran
 
     def files(self) -> dict[str, bytes]:
         """What there is to hand in: from its path in the hand-in to its content."""
@@ -105,11 +108,22 @@ class Work:
         for method in METHOD_OF.values():
             for name in RESULT_FILES:
                 places[result_path(method, name)] = self.results_dir / method / name
-        places[LOG] = self.results_dir / LOG_NAME
         try:
-            return {path: file.read_bytes() for path, file in places.items() if file.is_file()}
+            files = {path: file.read_bytes() for path, file in places.items() if file.is_file()}
         except OSError as error:
             raise KitError(f"cannot read {error.filename}: {error.strerror}") from None
+        return {**files, LOG: self._named_log()} if self.lines else files
+
+    def _named_log(self) -> bytes:
+        """The log, with the notebook's name where its kernel could not know it."""
+        lines = []
+        for line in self.lines:
+            entries, _ = read_log(line)
+            if entries and entries[0].notebook is None and entries[0].session in self.names:
+                name = self.names[entries[0].session]
+                line = dataclasses.replace(entries[0], notebook=name).as_line()
+            lines.append(line)
+        return "".join(lines).encode()
 
     def missing(self) -> Iterator[str]:
         """A plain sentence for each thing that is missing or does not fit."""
@@ -124,7 +138,7 @@ class Work:
                 "`python -m helpers download`, then run all notebooks again"
             )
         if self.damaged:
-            yield f"{LOG_NAME} has {self.damaged} damaged lines: do not edit it"
+            yield f"{LOG_NAME} has {_count(self.damaged, 'damaged line')}: never edit it, run again"
         for name in NOTEBOOKS:
             yield from self._notebook_faults(name)
         for name in NOTEBOOKS:
@@ -137,7 +151,7 @@ class Work:
     def _notebook_faults(self, name: str) -> Iterator[str]:
         path = self.folder / name
         if not path.is_file():
-            yield f"{name} is not in {show_path(self.folder)}: put it back there under this name"
+            yield f"{name} is not in the folder notebooks: put it back there under this name"
             return
         try:
             notebook = read_notebook(path)
@@ -150,26 +164,27 @@ class Work:
     def _run_faults(self, name: str, notebook: NotebookNode) -> Iterator[str]:
         """What shows that a notebook did not run as it is, in one line."""
         cells, faults = code_cells(notebook), run_faults(notebook)
+        hashes = [source_hash(cell.source) for cell in cells]
+        session, absent = best_session(hashes, self.entries, name)
+        if len(session) > len(absent):
+            self.names[session[0].session] = name
+        failed = [e.count for e in session if not e.ok and not may_fail(cells[e.count - 1])]
         if not cells:
             yield f"{name} has no code cell: fetch it from the kit again"
         elif faults:
             more = f", and {len(faults) - 1} more like it" if len(faults) > 1 else ""
             yield f"{name}: {faults[0].partition(':')[0]}{more}: {RERUN}"
+        elif not session:
+            yield f"{name}: the log does not show that you ran it: {RERUN}"
+        elif absent:
+            yield (
+                f"{name}: {_cells(absent)} changed since the notebook ran, or did not run in this "
+                f"order: {RERUN}"
+            )
+        elif failed:
+            yield f"{name}: {_cells(failed)} ended in an error when it ran: mend it, {RERUN}"
         else:
-            hashes = [source_hash(cell.source) for cell in cells]
-            session, absent = best_session(hashes, self.entries, name)
-            failed = [e.count for e in session if not e.ok and not may_fail(cells[e.count - 1])]
-            if not session:
-                yield f"{name}: the log does not show that you ran it: {RERUN}"
-            elif absent:
-                yield (
-                    f"{name}: {_cells(absent)} changed since the notebook ran, or did not run in "
-                    f"this order: {RERUN}"
-                )
-            elif failed:
-                yield f"{name}: {_cells(failed)} ended in an error when it ran: mend it, {RERUN}"
-            else:
-                self.sessions[name] = session
+            self.sessions[name] = session
 
     # Records
 
@@ -237,20 +252,24 @@ def answer_faults(name: str, notebook: NotebookNode) -> Iterator[str]:
     noted = notebook.metadata.get(OWN_METADATA)  # in a student's edition
     expected = noted.get("questions") if isinstance(noted, dict) else len(questions) or None
     if len(questions) != expected:
-        there = f"has {len(questions)} questions"
-        there += f", not {expected}" if expected else ""
-        yield f"{name} {there}: put their cells back, from the kit"
+        wanted = f", not {expected}" if expected else ""
+        yield f"{name} has {_count(len(questions), 'question')}{wanted}: put the cells back"
     for question in questions:
         if question.answer is None:
             yield (
-                f"{name}: question {question.number} has lost the cell of its answer: "
-                "put it back, from the kit"
+                f"{name}: question {question.number} has lost the cell of its answer: put it back "
+                "from the kit"
             )
         elif not question.answer:
             yield (
                 f"{name}: question {question.number} is not answered: write below it, in the cell "
                 "that says *Your answer*, and save"
             )
+
+
+def _count(number: int, what: str) -> str:
+    """ "1 question", "2 questions"."""
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _cells(numbers: Sequence[int]) -> str:

@@ -42,6 +42,9 @@ class Entry:
     def began(self) -> datetime.datetime:
         return self.ended - datetime.timedelta(seconds=self.seconds)
 
+    def as_line(self) -> str:
+        return json.dumps(dataclasses.asdict(self)) + "\n"
+
 
 # Of which types a line's values are, by name; what JSON calls a number may come as either.
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -116,7 +119,7 @@ class _SessionLog:
             session=self.session,
         )
         try:
-            self._write(json.dumps(dataclasses.asdict(entry)))
+            self._write(entry.as_line())
         except OSError as error:
             if not self.failed:
                 self._warn(error)
@@ -126,7 +129,7 @@ class _SessionLog:
         """Append a line in one write, so that those of several kernels do not mix."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # After a failure a part of a line may be there, which must not spoil this one.
-        data = ("\n" * self.failed + line + "\n").encode()
+        data = ("\n" * self.failed + line).encode()
         with self.path.open("ab", buffering=0) as stream:
             if stream.write(data) != len(data):
                 raise OSError("the disk is full")
