@@ -400,8 +400,8 @@ def _tell(students: Mapping[str, NotebookNode], targets: Sequence[Path]) -> None
         found = roles(notebook)
         total += found.count("todo")
         counts = ", ".join(
-            f"{found.count(role)} {words}"
-            for role, words in (("question", "questions"), ("todo", "TODOs"), ("check", "checks"))
+            f"{found.count(role)} {word}{'s' * (found.count(role) != 1)}"
+            for role, word in (("question", "question"), ("todo", "TODO"), ("check", "check"))
         )
         print(f"{notebook_path(name)}: {counts}")
     if not total:
