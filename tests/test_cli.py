@@ -22,7 +22,7 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["download"], ["check"]])
+@pytest.mark.parametrize("command", [[], ["run"], ["download"], ["check"], ["submit"], ["release"]])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([*command, "--help"])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import os
 import subprocess
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -441,12 +442,27 @@ def test_a_solution_that_fails_its_assert_is_not_released(kit, tmp_path, monkeyp
     assert not (tmp_path / "mine").exists()
 
 
-def test_the_real_kit_is_enough_for_a_student(tmp_path):
-    """What students get of the kit's own files answers, and has no room that grades."""
-    names = release.kit_files()
-    for name in ("helpers/grading/submit.py", "helpers/kit/runner.py", "requirements.txt"):
-        assert PurePosixPath(name) in names
-    assert not [name for name in names if name.parts[0] in ("tests", "notebooks")]
+def test_students_get_every_module_that_theirs_import():
+    names = {name.as_posix() for name in release.kit_files()}
+    assert {"helpers/grading/submit.py", "helpers/kit/runner.py", "requirements.txt"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "notebooks/"))]
+    lacking = set()
+    for name in filter(lambda name: name.startswith("helpers/"), names):
+        if not name.endswith(".py"):
+            continue
+        tree = ast.parse((release.ROOT / name).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                folder = Path(name).parents[node.level - 1]
+                wanted = folder.joinpath(*(node.module or "").split(".")).as_posix()
+                if not {f"{wanted}.py", f"{wanted}/__init__.py"} & names:
+                    lacking.add((name, wanted))
+    # The command of instructors is offered only where its room is.
+    assert {pair for pair in lacking if pair[1] != "helpers/grading/release"} == set()
+
+
+@pytest.mark.slow
+def test_the_copied_kit_answers(tmp_path):
     release._copy_kit(tmp_path)
     script = (
         "import sys, helpers.__main__ as cli, helpers.grading.submit\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from made_up import write_result
+from made_up import write_notebook, write_result
 from nbformat import v4
 
 from helpers import __main__ as cli
@@ -31,7 +31,7 @@ from helpers.grading.handin import (
     safe_name,
     write_handin,
 )
-from helpers.kit import flowers, notebooks
+from helpers.kit import flowers, notebooks, runner
 from helpers.kit.errors import KitError
 from helpers.kit.files import read_json, sha256, write_json
 from helpers.kit.notebooks import METHOD_OF, code_cells
@@ -52,7 +52,6 @@ class Desk:
         self.folder.mkdir()
         write_json(root / "results" / "assignment.json", {"student": student})
         for hour, name in enumerate(NOTEBOOKS):
-            self.run(name, MORNING + datetime.timedelta(hours=hour))
             if name[:2] in METHOD_OF:
                 write_result(self.results, METHOD_OF[name[:2]], student=student, profile="full")
                 self.edit_record(
@@ -63,6 +62,7 @@ class Desk:
                         data={**record["data"], "fingerprint": fingerprint(listing)},
                     ),
                 )
+            self.run(name, MORNING + datetime.timedelta(hours=hour))
 
     @property
     def log(self) -> Path:
@@ -82,6 +82,10 @@ class Desk:
             self.add_to_log(
                 Entry(None, source_hash(cell.source), number, ended.isoformat(), True, 60.0, name)
             )
+        if name[:2] in METHOD_OF:
+            score = read_json(self.record(name))["test"]
+            printed = f"test: accuracy ({score['correct']:,}/{score['total']:,})\n"
+            cells[2].outputs = [v4.new_output("stream", name="stdout", text=printed)]
         notebook = v4.new_notebook(cells=[*cells, question, answer])
         for number, cell in enumerate(notebook.cells):
             cell.id = f"{name[:2]}-{number}"
@@ -198,6 +202,15 @@ def test_a_later_run_of_a_notebook_counts(desk, capsys):
     assert desk.submit() == 0
 
 
+def test_a_damaged_line_of_the_log_is_noted(desk, capsys):
+    with desk.log.open("a") as stream:
+        stream.write('{"notebook": nu')
+    assert desk.submit() == 0
+    assert "note: 1 line of log.jsonl cannot be read" in capsys.readouterr().out
+    with desk.written() as archive:
+        assert archive.read("results/log.jsonl").endswith(b'}\n{"notebook": nu')
+
+
 def test_an_error_that_is_meant_is_none(desk):
     def meant(notebook):
         notebook.cells[1].metadata["tags"] = ["raises-exception"]
@@ -281,11 +294,6 @@ def no_log(desk):
     desk.log.unlink()
 
 
-def damaged_log(desk):
-    with desk.log.open("a") as stream:
-        stream.write("{}\n")
-
-
 def unanswered(desk):
     desk.edit(NOTEBOOKS[3], lambda notebook: notebook.cells[4].update(source=ANSWER_STUB))
 
@@ -354,6 +362,11 @@ def record_of_another_run(desk):
     )
 
 
+def outputs_of_another_run(desk):
+    """The code ran, as the log says, but the file that shows its outputs was not saved."""
+    desk.edit(NOTEBOOKS[3], lambda notebook: notebook.cells[2].outputs.clear())
+
+
 def record_without_a_zone(desk):
     desk.edit_record(NOTEBOOKS[3], lambda record: record.update(finished="2026-03-01T12:02:05"))
 
@@ -377,7 +390,6 @@ FAULTS = [
     (stale_cell, "code cell 2 changed since the notebook ran"),
     (cells_swapped, "code cells 2, 3 changed since the notebook ran, or did not run in"),
     (counts_made_up, "code cell 2 changed since the notebook ran"),
-    (damaged_log, "log.jsonl has 1 damaged line: "),
     (unanswered, "question 1 is not answered: write below it"),
     (no_answer_cell, "question 1 has lost the cell of its answer"),
     (no_questions, "has 0 questions: put the cells back"),
@@ -394,6 +406,7 @@ FAULTS = [
     (record_of_other_pictures, "is about other pictures or splits"),
     (record_of_mini, "holds a record of the profile 'mini'"),
     (record_of_another_run, "is of 2026-03-01 16:02 UTC, when 04_resnet18_feature"),
+    (outputs_of_another_run, "as it was saved does not print what the record of resnet18_extr"),
     (record_without_a_zone, "has no time zone"),
     (comparison_too_early, "06_comparison.ipynb ran before 05_efficientnet_b5_finetune.ipynb had"),
 ]
@@ -479,6 +492,21 @@ def test_large_handin_is_told(desk, monkeypatch, capsys):
     monkeypatch.setattr(submit, "MOST_BYTES", 1000)
     assert desk.submit() == 0
     assert "many learning systems take no more than" in capsys.readouterr().out
+
+
+def test_what_the_runner_ran_and_saved_can_be_handed_in(tmp_path, monkeypatch, capsys):
+    """Kernel, hooks, log and notebook, all of them real; of six notebooks the first."""
+    monkeypatch.setattr(notebooks, "NOTEBOOK_FOLDER", tmp_path / "notebooks")
+    monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
+    start = "import helpers\nworkspace = helpers.start(student='s7')"
+    path = write_notebook(tmp_path / "notebooks", "01_dataset_tour", start, "x = 1", "\n")
+    runner.run_notebooks(profile="mini", save_notebooks=True)
+    entries, _ = read_log((tmp_path / "results" / "mini" / "log.jsonl").read_text())
+    assert [(e.notebook, e.count, e.ok) for e in entries] == [(path.name, n, True) for n in (1, 2)]
+    capsys.readouterr()
+    assert cli.main(["submit"]) == 1
+    of_the_first = [line for line in capsys.readouterr().out.splitlines() if path.name in line]
+    assert of_the_first == [f"- {path.name} has 0 questions: put the cells back"]
 
 
 # Ids and names

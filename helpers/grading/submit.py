@@ -24,10 +24,11 @@ from ..kit.notebooks import (
     may_fail,
     read_notebook,
     run_faults,
+    shown_text,
 )
 from ..kit.session_log import LOG_NAME, Entry, best_session, read_log, source_hash
 from ..kit.sources import TORCHVISION_SETS, list_pictures
-from ..results import check_belongs, read_result
+from ..results import Result, check_belongs, read_result
 from ..workspace import Workspace, find_workspace, show_path
 from .handin import (
     LOG,
@@ -58,6 +59,8 @@ def submit(*, name: str | None = None, anyway: bool = False, out: Path = Path())
     missing = list(work.missing())
     for line in missing:
         print(f"- {line}")
+    if work.damaged:  # by a full disk, say; what it should have shown is missed where it matters
+        print(f"note: {_count(work.damaged, 'line')} of {LOG_NAME} cannot be read")
     if missing and not (anyway and workspace.student):
         if workspace.student:
             print("Nothing was written. Mend this, or hand in what there is with --anyway.")
@@ -95,11 +98,11 @@ class Work:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.folder, self.results_dir = kit_notebooks.NOTEBOOK_FOLDER, workspace.results_dir
-        log = self.results_dir / LOG_NAME
-        text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
+        text = (_bytes_of(self.results_dir / LOG_NAME) or b"").decode("utf-8", "replace")
         self.entries, self.damaged = read_log(text)
         self.lines = text.splitlines(keepends=True)
-        self.sessions: dict[str, list[Entry]] = {}  # of the notebooks whose log is whole
+        self.sessions: dict[str, list[Entry]] = {}  # of the notebooks that ran as they are
+        self.shown: dict[str, str] = {}  # what these notebooks printed
         self.names: dict[str, str] = {}  # from session to the notebook that it ran
 
     def files(self) -> dict[str, bytes]:
@@ -108,11 +111,9 @@ class Work:
         for method in METHOD_OF.values():
             for name in RESULT_FILES:
                 places[result_path(method, name)] = self.results_dir / method / name
-        try:
-            files = {path: file.read_bytes() for path, file in places.items() if file.is_file()}
-        except OSError as error:
-            raise KitError(f"cannot read {error.filename}: {error.strerror}") from None
-        return {**files, LOG: self._named_log()} if self.lines else files
+        found = {path: _bytes_of(file) for path, file in places.items()}
+        found[LOG] = self._named_log() if self.lines else None
+        return {path: data for path, data in found.items() if data is not None}
 
     def _named_log(self) -> bytes:
         """The log, with the notebook's name where its kernel could not know it."""
@@ -137,8 +138,6 @@ class Work:
                 f"this is the {self.workspace.profile} profile, the assignment is the full one: "
                 "`python -m helpers download`, then run all notebooks again"
             )
-        if self.damaged:
-            yield f"{LOG_NAME} has {_count(self.damaged, 'damaged line')}: never edit it, run again"
         for name in NOTEBOOKS:
             yield from self._notebook_faults(name)
         for name in NOTEBOOKS:
@@ -184,7 +183,7 @@ class Work:
         elif failed:
             yield f"{name}: {_cells(failed)} ended in an error when it ran: mend it, {RERUN}"
         else:
-            self.sessions[name] = session
+            self.sessions[name], self.shown[name] = session, shown_text(notebook)
 
     # Records
 
@@ -212,6 +211,11 @@ class Work:
             yield (
                 f"the record of {method} is of {finished:%Y-%m-%d %H:%M} UTC, when {name} as it is "
                 "now did not run: run it again, and save"
+            )
+        elif name in self.sessions and _score(result) not in self.shown[name]:
+            yield (
+                f"{name} as it was saved does not print what the record of {method} says, "
+                f"{_score(result)}: {RERUN}"
             )
 
     def _data_set(self, name: str) -> _DataSet | None:
@@ -275,6 +279,20 @@ def _count(number: int, what: str) -> str:
 def _cells(numbers: Sequence[int]) -> str:
     """ "code cell 3" or "code cells 3, 5"."""
     return f"code cell{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _score(result: Result) -> str:
+    """The right ones of all, as a printed `Score` has them."""
+    test = result.record["test"]
+    return f"({test['correct']:,}/{test['total']:,})"
+
+
+def _bytes_of(path: Path) -> bytes | None:
+    """The content of a file, None when there is none; raises `KitError` when it cannot be read."""
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise KitError(f"cannot read {show_path(path)}: {error.strerror or error}") from None
 
 
 def _time(text: str) -> datetime.datetime:

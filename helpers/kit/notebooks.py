@@ -197,6 +197,11 @@ def absolute_paths(text: str) -> list[str]:
     return list(dict.fromkeys(_ABSOLUTE.findall(_NOT_A_PATH.sub(" ", text))))
 
 
+def shown_text(notebook: NotebookNode) -> str:
+    """All the text that the outputs of a notebook show."""
+    return "\n".join(_text_of(output) for cell in code_cells(notebook) for output in cell.outputs)
+
+
 def _text_of(output: NotebookNode) -> str:
     if output.output_type == "stream":
         return output.text
