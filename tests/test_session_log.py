@@ -6,7 +6,9 @@ import datetime
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
@@ -149,6 +151,24 @@ def test_half_a_line_spoils_no_other(place, shell, monkeypatch, capsys):
     entries, damaged = read_log(place.read_text())
     assert ([entry.count for entry in entries], damaged) == ([1, 3], 1)
     assert "the disk is full" in capsys.readouterr().err
+
+
+def test_lines_of_several_kernels_do_not_mix(place):
+    def write(number: int) -> None:
+        log = session_log._SessionLog(SimpleNamespace(user_ns={}))
+        log.path = place
+        for count in range(1, 51):
+            info = SimpleNamespace(store_history=True, raw_cell="x" * 1000 * number)
+            log.cell_begins(info)
+            log.cell_ended(SimpleNamespace(info=info, execution_count=count, success=True))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    entries = entries_of(place)
+    assert len(entries) == 8 * 50
+    for session in {entry.session for entry in entries}:
+        counts = [entry.count for entry in entries if entry.session == session]
+        assert counts == list(range(1, 51))
 
 
 @pytest.mark.parametrize(

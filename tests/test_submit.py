@@ -458,7 +458,8 @@ def test_incomplete_anyway(desk, capsys):
 def test_mini_is_refused_without_anyway(desk, monkeypatch, capsys):
     monkeypatch.setenv("KIT_PROFILE", "mini")
     assert desk.submit() == 1
-    assert "- this is the mini profile, the assignment is the full one" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "- this is the mini profile (set by KIT_PROFILE), the assignment is the full" in printed
     assert not desk.out.exists()
     assert desk.submit("--anyway") == 0
     with desk.written() as archive:

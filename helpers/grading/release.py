@@ -71,21 +71,12 @@ def release(out: Path, *, nbgrader: Path | None = None, check: bool = False) -> 
     hold. Raises `KitError` when the notebooks have faults, which are printed a line each, when a
     folder is not empty, or cannot be written; then nothing is written.
     """
-    solutions = {path.name: read_notebook(path) for path in select_notebooks(None)}
     targets = [Path(folder).resolve() for folder in (out, nbgrader) if folder is not None]
     for number, target in enumerate(targets):
         if target in targets[:number] or not _is_empty(target):
             raise KitError(f"{show_path(target)} is in use: name a new or empty folder")
-    students = {name: student_edition(name, notebook) for name, notebook in solutions.items()}
-    faults = [
-        fault
-        for name in solutions
-        for fault in edition_faults(name, solutions[name], students[name])
-    ]
-    for fault in faults:
-        print(f"- {fault}")
-    if faults:
-        raise KitError(f"the notebooks have {len(faults)} faults, see above: nothing was written")
+    solutions = {path.name: read_notebook(path) for path in select_notebooks(None)}
+    students = _students_editions(solutions)
     if check:
         _run_solutions()
     with _filled_folder(targets[0]) as folder:
@@ -96,6 +87,21 @@ def release(out: Path, *, nbgrader: Path | None = None, check: bool = False) -> 
             editions = {name: nbgrader_edition(name, one) for name, one in solutions.items()}
             _write_notebooks(folder, editions)
     _tell(students, targets)
+
+
+def _students_editions(solutions: Mapping[str, NotebookNode]) -> dict[str, NotebookNode]:
+    """All notebooks as students get them; prints their faults and raises `KitError` for any."""
+    students = {name: student_edition(name, solution) for name, solution in solutions.items()}
+    faults = [
+        fault
+        for name, solution in solutions.items()
+        for fault in edition_faults(name, solution, students[name])
+    ]
+    for fault in faults:
+        print(f"- {fault}")
+    if faults:
+        raise KitError("the notebooks cannot be handed out, see above: nothing was written")
+    return students
 
 
 # Editions

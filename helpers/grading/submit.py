@@ -135,8 +135,8 @@ class Work:
             )
         if self.workspace.profile != "full":
             yield (
-                f"this is the {self.workspace.profile} profile, the assignment is the full one: "
-                "`python -m helpers download`, then run all notebooks again"
+                f"this is the {self.workspace.profile} profile ({self.workspace.reason}), the "
+                "assignment is the full one: run all notebooks on that"
             )
         for name in NOTEBOOKS:
             yield from self._notebook_faults(name)
