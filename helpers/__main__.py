@@ -1,4 +1,4 @@
-"""The command line: `python -m helpers run | train | download | check | submit | release`."""
+"""The command line: `python -m helpers run | train | submit | grade | ...`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped: what was finished is kept, `run --resume` goes on", file=sys.stderr)
+        print(
+            "stopped: what was finished is kept, `run --resume` or `grade` goes on", file=sys.stderr
+        )
         return 130
 
 
@@ -46,6 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_submit(commands)
     if _has_room("grading.release"):  # a student's edition of the kit goes without
         _add_release(commands)
+    if _has_room("grading.grade"):
+        _add_grade(commands)
     return parser
 
 
@@ -182,6 +186,32 @@ def _add_release(commands: argparse._SubParsersAction) -> None:
     release.set_defaults(command=_release)
 
 
+def _add_grade(commands: argparse._SubParsersAction) -> None:
+    grade = commands.add_parser(
+        "grade",
+        help="grade the hand-ins of a class",
+        description="Read hand-ins (a folder or zip of zips and folders, as learning systems "
+        "export them), and write grades.csv, class.html, a feedback page a student, and tables for "
+        "Canvas, Moodle and nbgrader. Nothing of a student's is run. Each hand-in gets a row, "
+        "whatever is wrong with it. Free-text answers wait for you: read them in class.html, fill "
+        "in points.csv, and give the same command again. An interrupted run goes on the same way.",
+    )
+    grade.add_argument("submissions", type=Path, help="the folder or zip of hand-ins")
+    grade.add_argument(
+        "--rubric",
+        type=Path,
+        metavar="TOML",
+        help="points and what they depend on (default: helpers/grading/default_rubric.toml)",
+    )
+    grade.add_argument(
+        "--out", type=Path, default=Path("grades"), metavar="FOLDER", help="default: grades"
+    )
+    grade.add_argument(
+        "--workers", type=int, metavar="N", help="processes (default: one a processor)"
+    )
+    grade.set_defaults(command=_grade)
+
+
 def _run(options: argparse.Namespace) -> int:
     from .kit.runner import run_notebooks
 
@@ -249,6 +279,22 @@ def _items(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     for network in weights.IMAGENET:
         items[f"weights of {network}"] = lambda network=network: weights.fetch_weights(network)
     return items
+
+
+def _grade(options: argparse.Namespace) -> int:
+    """Grade, and say how many hand-ins a person must look at."""
+    from .grading.grade import grade_class
+
+    if options.workers is not None and options.workers < 1:
+        raise KitError(f"--workers {options.workers}: use at least 1")
+    grades = grade_class(
+        options.submissions, options.out, rubric_path=options.rubric, workers=options.workers
+    )
+    unread = sum(not grade.was_read for grade in grades)
+    flagged = sum(bool(grade.flags) for grade in grades)
+    print(f"{len(grades)} hand-ins: {unread} could not be graded, {flagged} have flags")
+    print(f"see {options.out / 'class.html'} and {options.out / 'grades.csv'}")
+    return 0
 
 
 def _check(options: argparse.Namespace) -> int:

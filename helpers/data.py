@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2 as transforms
 
 from .kit.errors import KitError
+from .kit.identity import fingerprint_of
 from .kit.picture_store import PictureStore
 from .kit.pictures import check_all
 from .kit.sources import Listing, list_pictures, picture_ids
@@ -298,9 +298,9 @@ class Selection(Dataset):
 
 def fingerprint(listing: Listing) -> str:
     """SHA-256 over the ids, labels and splits of a data set, as 64 hexadecimal digits."""
-    lines = [
-        f"{split}\t{name}\t{label}\n"
-        for split, (paths, labels) in listing.splits.items()
-        for name, label in zip(picture_ids(paths, listing.root), labels, strict=True)
-    ]
-    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+    return fingerprint_of(
+        {
+            split: zip(picture_ids(paths, listing.root), labels, strict=True)
+            for split, (paths, labels) in listing.splits.items()
+        }
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from .kit.errors import KitError
 from .kit.figures import show_small_figures
 from .kit.files import read_json, write_json
 from .kit.flowers import flowers102_is_present
+from .kit.identity import seed_of
 from .kit.memory import keep_freed_memory
 from .kit.session_log import log_cells
 
@@ -173,13 +173,6 @@ def remember_student(student: str | None, results_dir: Path) -> str | None:
     student = str(student).strip()
     write_json(path, {"student": student})
     return student
-
-
-def seed_of(student: str | None) -> int:
-    """A seed in 0 ... 2**31 - 1 from a student id; 0 without one."""
-    if student is None:
-        return 0
-    return int.from_bytes(hashlib.sha256(student.encode()).digest()[:4], "big") >> 1
 
 
 def choose_device(wanted: str | torch.device | None) -> torch.device:

@@ -90,7 +90,9 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def only_writer(path: Path, what: str) -> Iterator[None]:
+def only_writer(
+    path: Path, what: str, instead: str = "set KIT_RESULTS to another folder for this one"
+) -> Iterator[None]:
     """Hold the lock file `path` during the block; raises `KitError` when somebody else holds it.
 
     The system frees the lock when its process ends, however it ends, so none is left behind.
@@ -101,8 +103,7 @@ def only_writer(path: Path, what: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise KitError(
-            f"{what} is being written by another run: wait until it ends, or set KIT_RESULTS to "
-            "another folder for this one"
+            f"{what} is being written by another run: wait until it ends, or {instead}"
         ) from None
     try:
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import html
 import logging
 import re
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
@@ -24,11 +23,10 @@ from .figures import png_of
 from .files import write_text
 from .flowers import MINI_NOTE
 from .notebooks import read_notebook
+from .pages import escape as _e
+from .pages import page, table
 
 DPI = 150
-STYLE = Path(__file__).with_name("report.css")
-# Nothing may be fetched and nothing may run: the page is what its file holds.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 NBCONVERT_HAS_NO_ALT = "No description has been provided for this image"
 
 _quiet = logging.getLogger("helpers.report")
@@ -70,21 +68,9 @@ def _page(
         f'<section aria-labelledby="{key}">\n<h2 id="{key}">{_e(name)}</h2>\n{content}\n</section>'
         for key, name, content in sections
     )
-    style = STYLE.read_text(encoding="utf-8")
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_e(title)}</title>
-<style>
-{style}
-{HtmlFormatter(style="default").get_style_defs(".highlight")}
-</style>
-</head>
-<body>
-<header>
+    return page(
+        title,
+        f"""<header>
 <h1>{_e(title)}</h1>
 {_facts(workspace, results)}
 {_notice(workspace, results)}
@@ -96,14 +82,9 @@ def _page(
 </nav>
 <main>
 {body}
-</main>
-</body>
-</html>
-"""
-
-
-def _e(value: object) -> str:
-    return html.escape(str(value))
+</main>""",
+        HtmlFormatter(style="default").get_style_defs(".highlight"),
+    )
 
 
 def _facts(workspace: Workspace, results: Sequence[Result]) -> str:
@@ -168,7 +149,7 @@ def _comparison(results: Sequence[Result], problem: str) -> str:
         )
     if results:
         caption = "The methods on the same test pictures, in the order of the notebooks"
-        parts.append(_table(comparison_table(results), caption))
+        parts.append(table(comparison_table(results), caption))
         weights = _each(result.record["weights"]["source"] for result in results)
         parts.append(f'<p class="note">Weights that training started from: {_e(weights)}.</p>')
     return "\n".join(parts)
@@ -181,23 +162,7 @@ def _pairs(rows: Sequence[dict[str, str]]) -> str:
         "Each pair of methods on the same test pictures: exact McNemar test of the pictures that "
         "only one of the two gets right"
     )
-    return _table(rows, caption)
-
-
-def _table(rows: Sequence[dict[str, str]], caption: str) -> str:
-    """Rows of texts as a table whose first column heads each row."""
-    head = "".join(f'<th scope="col">{_e(name)}</th>' for name in rows[0])
-    lines = []
-    for row in rows:
-        first, *others = row.values()
-        cells = "".join(f"<td>{_e(value)}</td>" for value in others)
-        lines.append(f'<tr><th scope="row">{_e(first)}</th>{cells}</tr>')
-    body = "\n".join(lines)
-    return (
-        f'<div class="wide" role="region" aria-label="{_e(caption)}" tabindex="0">\n'
-        f"<table>\n<caption>{_e(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody>\n</table>\n</div>"
-    )
+    return table(rows, caption)
 
 
 def _figures(results: Sequence[Result]) -> Iterator[str]:

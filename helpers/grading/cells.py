@@ -1,0 +1,273 @@
+"""Notebooks as a grader sees them: cells that may be missing, renamed, doubled or damaged."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .archive import MB, HandInError
+
+PLAIN = 8 * MB  # a notebook up to this size is parsed as it is
+LONGEST_OUTPUT = 200_000  # characters of a cell's output that are looked at
+DEEPEST_FORMAT = 4
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its source, and what of its outputs a grader looks at."""
+
+    kind: str  # "code" or "markdown"
+    source: str
+    key: str = ""  # the id that Jupyter gave it, "" in old formats
+    tags: tuple[str, ...] = ()
+    count: int | None = None  # its place in the order of execution
+    printed: str = ""  # all text of its outputs
+    pictures: int = 0
+    errors: tuple[str, ...] = ()  # names of exceptions
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the source, as the log of executed cells has it."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+
+@dataclass
+class Notebook:
+    """A notebook of a hand-in, or the instructor's own. `faults` says what is wrong with it."""
+
+    name: str  # of its file
+    cells: list[Cell] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def code(self) -> list[Cell]:
+        """The code cells that hold something."""
+        return [cell for cell in self.cells if cell.kind == "code" and cell.source.strip()]
+
+
+def decode(data: bytes) -> tuple[str, str]:
+    """Bytes as text, with what is odd about their encoding ("" when nothing is)."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace"), "it is UTF-16, not UTF-8"
+    if data.startswith(b"\xef\xbb\xbf"):
+        return data[3:].decode("utf-8", "replace"), "it begins with a byte order mark"
+    try:
+        return data.decode("utf-8"), ""
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace"), "it is not UTF-8: read as Windows-1252"
+
+
+def parse_json(data: bytes) -> tuple[Any, str]:
+    """JSON from bytes, with what is odd about their encoding; raises `HandInError`."""
+    if not data.strip():
+        raise HandInError("it is empty")
+    text, oddity = decode(data)
+    try:
+        return json.loads(text), oddity
+    except RecursionError:
+        raise HandInError("it is nested too deeply") from None
+    except ValueError as error:
+        raise HandInError(f"it is not valid JSON ({error})") from None
+
+
+def parse_notebook(name: str, data: bytes) -> Notebook:
+    """A notebook from the bytes of its file; raises `HandInError` when it is none."""
+    raw, oddity = parse_json(data)
+    notebook = Notebook(name, faults=[oddity] if oddity else [])
+    if not isinstance(raw, dict) or ("cells" not in raw and "worksheets" not in raw):
+        raise HandInError("it is not a notebook")
+    if raw.get("nbformat") != DEEPEST_FORMAT:
+        notebook.faults.append(f"its format is {_short(raw.get('nbformat'))}, not 4")
+    cells = raw.get("cells")
+    if not isinstance(cells, list):  # format 3 kept its cells in worksheets
+        sheets = raw.get("worksheets")
+        cells = [cell for sheet in _dicts(sheets) for cell in _dicts(sheet.get("cells"))]
+    notebook.cells = [_cell(cell) for cell in _dicts(cells)]
+    if len(notebook.cells) != len(cells):
+        notebook.faults.append(f"{len(cells) - len(notebook.cells)} of its cells are damaged")
+    keys = [cell.key for cell in notebook.cells if cell.key]
+    if len(set(keys)) != len(keys):
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        notebook.faults.append(f"cells are there more than once: {', '.join(map(_short, twice))}")
+    return notebook
+
+
+def _cell(raw: dict[str, Any]) -> Cell:
+    metadata = raw.get("metadata")
+    tags = metadata.get("tags") if isinstance(metadata, dict) else None
+    count = raw.get("execution_count", raw.get("prompt_number"))
+    outputs = [*_dicts(raw.get("outputs"))]
+    printed = "\n".join(text for output in outputs for text in _texts(output))
+    return Cell(
+        kind="code" if raw.get("cell_type") == "code" else "markdown",
+        source=_text(raw.get("source", raw.get("input"))),
+        key=_text(raw.get("id")),
+        tags=tuple(tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else (),
+        count=count if isinstance(count, int) and not isinstance(count, bool) else None,
+        printed=_ANSI.sub("", printed[:LONGEST_OUTPUT]),
+        pictures=sum(_is_picture(output) for output in outputs),
+        errors=tuple(
+            _text(output.get("ename")) or "an error"
+            for output in outputs
+            if output.get("output_type") in ("error", "pyerr")
+        ),
+    )
+
+
+def _texts(output: dict[str, Any]) -> Iterable[str]:
+    if output.get("output_type") == "stream":
+        yield _text(output.get("text"))
+    data = output.get("data")
+    if isinstance(data, dict):
+        yield _text(data.get("text/plain"))
+
+
+def _is_picture(output: dict[str, Any]) -> bool:
+    data = output.get("data", output)
+    return isinstance(data, dict) and any(
+        len(_text(value)) > 100
+        for kind, value in data.items()
+        if kind in ("image/png", "image/jpeg", "image/svg+xml", "png", "jpeg", "svg")
+    )
+
+
+def _text(value: Any) -> str:
+    """Text as notebooks hold it: one string, or a list of its lines."""
+    if isinstance(value, list):
+        value = "".join(line for line in value if isinstance(line, str))
+    return clean(value) if isinstance(value, str) else ""
+
+
+def clean(text: str) -> str:
+    """A text without halves of characters, which JSON can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _dicts(values: Any) -> list[dict[str, Any]]:
+    return (
+        [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+    )
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def squeeze(text: str) -> str:
+    """A text without its differences of white space."""
+    return " ".join(text.split())
+
+
+def likeness(notebook: Notebook, template: Notebook) -> float:
+    """The part of the template's cells that a notebook has, by id or by source."""
+    keys = {cell.key for cell in notebook.cells if cell.key}
+    sources = {squeeze(cell.source) for cell in notebook.cells}
+    found = [c.key in keys or squeeze(c.source) in sources for c in template.cells]
+    return sum(found) / max(len(found), 1)
+
+
+def match_cells(notebook: Notebook, template: Notebook) -> dict[int, Cell]:
+    """The student's cell for each of the template's, by its index there; missing ones are absent.
+
+    A cell is known by its id, else by its source, else by standing alone between two known ones.
+    """
+    found: dict[int, int] = {}
+    by_key: dict[str, int] = {}
+    by_source: dict[str, int] = {}
+    for index, cell in enumerate(notebook.cells):
+        if cell.key:
+            by_key[cell.key] = index  # of a doubled cell, the last one counts
+        by_source[squeeze(cell.source)] = index
+    times = [squeeze(cell.source) for cell in template.cells]
+    for index, cell in enumerate(template.cells):
+        if cell.key and cell.key in by_key:
+            found[index] = by_key[cell.key]
+        elif times.count(times[index]) == 1 and times[index] in by_source:
+            found[index] = by_source[times[index]]
+    _match_by_place(notebook, template, found)
+    return {index: notebook.cells[place] for index, place in sorted(found.items())}
+
+
+def _match_by_place(notebook: Notebook, template: Notebook, found: dict[int, int]) -> None:
+    """Add the cells that stand where a changed cell must: directly after a known one."""
+    taken = set(found.values())
+    for index, cell in enumerate(template.cells):
+        place = found.get(index - 1, -1) + 1
+        fits = place < len(notebook.cells) and place not in taken
+        known_before = index == 0 or index - 1 in found
+        if index not in found and fits and known_before:
+            other = notebook.cells[place]
+            if other.kind == cell.kind:
+                found[index] = place
+                taken.add(place)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question of the assignment, and where its answer stands in the template."""
+
+    notebook: str  # number, as "03"
+    number: int
+    text: str
+    empty: str  # the answer cell as nobody has touched it
+    place: int  # index of the answer cell in the template
+
+    @property
+    def key(self) -> str:
+        return f"{self.notebook}.{self.number}"
+
+
+def questions_of(number: str, template: Notebook) -> list[Question]:
+    """The questions of a notebook: cells tagged `question`, each before one tagged `answer`."""
+    questions: list[Question] = []
+    for index, cell in enumerate(template.cells[:-1]):
+        answer = template.cells[index + 1]
+        if "question" in cell.tags and "answer" in answer.tags:
+            questions.append(
+                Question(number, len(questions) + 1, cell.source, answer.source, index + 1)
+            )
+    return questions
+
+
+def questions_in(templates: dict[str, Notebook]) -> dict[str, Question]:
+    """Every question of the assignment, by its key such as "03.2"."""
+    found = (q for number, template in templates.items() for q in questions_of(number, template))
+    return {question.key: question for question in found}
+
+
+def answer_to(question: Question, cells: dict[int, Cell], notebook: Notebook) -> str:
+    """What a student answered, "" when the cell is untouched or gone.
+
+    The template's "Your answer" at its beginning is taken off. A student who deleted the answer
+    cell and wrote another one below the question is read, too.
+    """
+    cell = cells.get(question.place)
+    asked = cells.get(question.place - 1)
+    if cell is None and asked is not None:
+        after = notebook.cells[notebook.cells.index(asked) + 1 :][:1]
+        cell = after[0] if after and "question" not in after[0].tags else None
+    if cell is None:
+        return ""
+    text = cell.source.strip()
+    empty = question.empty.strip()
+    if squeeze(text) == squeeze(empty):
+        return ""
+    return text.removeprefix(empty).strip()
+
+
+def closest(notebook: Notebook, templates: dict[str, Notebook]) -> tuple[str, float]:
+    """The number of the template that a notebook resembles most, and how much, in 0 ... 1."""
+    scores = {number: likeness(notebook, template) for number, template in templates.items()}
+    best = max(sorted(scores), key=scores.__getitem__)
+    return best, scores[best]
+
+
+def in_order(cells: Sequence[Cell]) -> bool:
+    """Whether code cells were executed once each, from the first to the last, in a new kernel."""
+    return [cell.count for cell in cells] == list(range(1, len(cells) + 1))

@@ -1,0 +1,56 @@
+"""The instructor's own labels, from the label files of Flowers102, real or drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..kit.errors import KitError
+from ..kit.identity import fingerprint_of
+
+SPLITS = {"train": "trnid", "val": "valid", "test": "tstid"}  # as setid.mat calls them
+FILES = ("imagelabels.mat", "setid.mat")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of a data set: its label for each test picture, sizes and fingerprint."""
+
+    test: dict[str, int]  # picture id -> label, from 0
+    sizes: dict[str, int]  # of train, val and test
+    fingerprint: str
+
+
+def read_labels(folder: Path) -> Labels | None:
+    """The labels in a folder of Flowers102; None when it has none.
+
+    Only the two label files are needed, not the pictures. Raises `KitError` when one is damaged.
+    """
+    from scipy.io import loadmat
+
+    if not all((folder / name).is_file() for name in FILES):
+        return None
+    try:
+        labels, sets = (loadmat(folder / name) for name in FILES)
+        known = labels["labels"][0]
+        splits = {
+            split: [
+                (f"image_{number:05d}.jpg", int(known[number - 1]) - 1)
+                for number in sets[name][0].tolist()
+            ]
+            for split, name in SPLITS.items()
+        }
+    except (OSError, ValueError, LookupError, TypeError, NotImplementedError) as error:
+        raise KitError(
+            f"a label file in {folder} is damaged ({error}): run `python -m helpers download`, or "
+            "delete data/mini/flowers-102 to have it drawn again"
+        ) from None
+    sizes = {split: len(pairs) for split, pairs in splits.items()}
+    return Labels(dict(splits["test"]), sizes, fingerprint_of(splits))
+
+
+def known_labels(data_dir: Path, mini_dir: Path) -> dict[str, Labels]:
+    """The labels that the instructor has, by profile: of `data_dir`, and of the drawn flowers."""
+    folders = {"full": data_dir / "flowers-102", "mini": mini_dir / "flowers-102"}
+    found = {profile: read_labels(folder) for profile, folder in folders.items()}
+    return {profile: labels for profile, labels in found.items() if labels is not None}
