@@ -29,8 +29,10 @@ TOKENS = 10  # in a row, of code
 COMMON = 0.1  # of the class may share something before it counts as common property
 LEAST_COMMON = 5  # students: in a small class, so many may
 LEAST_WORDS = 25  # runs of words that a pair must share in one answer; a short one proves nothing
+LEAST_IN_ALL = 60  # in all answers together
 LEAST_CODE = 40  # runs of tokens that a pair must share
 SHARE_OF_WORDS = 0.6  # of the shorter one's
+SHARE_IN_ALL = 0.5
 SHARE_OF_CODE = 0.6
 SHARE_OF_MISTAKES = 0.98  # honest runs of a fixed extractor agree on most of theirs, too
 LEAST_MISTAKES = 20
@@ -198,13 +200,23 @@ def _upper(where: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def _same_answers(materials: Sequence[Material]) -> Iterator[Pair]:
+    """Pairs with one long answer alike, or with many short ones alike; one short one is chance."""
     keys = sorted({key for material in materials for key in material.answers})
     nothing = np.zeros(0, np.int64)
-    for key in keys:
+    whole: list[list[np.ndarray]] = [[] for _ in materials]
+    alike: dict[tuple[int, int], list[str]] = {}
+    for number, key in enumerate(keys):
         sets = without_common([material.answers.get(key, nothing) for material in materials])
         for first, second, shared, smaller in _overlaps(sets, LEAST_WORDS, SHARE_OF_WORDS):
-            text = f"answer {key}: {shared} of {smaller} runs of {WORDS} words are the same"
-            yield first, second, "same answers", text
+            alike.setdefault((first, second), []).append(f"{key} ({shared} of {smaller})")
+        for one, runs in zip(whole, sets, strict=True):
+            one.append(runs ^ np.int64(number))  # the same words in answer to another question
+    totals = [np.unique(np.concatenate([nothing, *one])) for one in whole]
+    for first, second, shared, smaller in _overlaps(totals, LEAST_IN_ALL, SHARE_IN_ALL):
+        alike.setdefault((first, second), []).append(f"all together ({shared} of {smaller})")
+    for (first, second), answers in sorted(alike.items()):
+        text = f"runs of {WORDS} words are the same in answers {', '.join(answers)}"
+        yield first, second, "same answers", text
 
 
 def _same_code(materials: Sequence[Material]) -> Iterator[Pair]:

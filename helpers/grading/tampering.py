@@ -113,14 +113,18 @@ def _seeds(case: Case) -> Iterator[Flag]:
     if not student:
         return
     wanted = seed_of(student)
+    owners, seeds = {}, {}
     for method, record in case.hand_in.records.items():
-        owner, seed = text_of(record.get("student")), record.get("seed")
+        owner, seed = text_of(record.get("student")) or "nobody", f"{record.get('seed')!r:.40}"
         if owner != student:
-            yield Flag("student", f"{METHODS[method]}: its record is of {owner or 'nobody'!r:.80}")
-        if seed != wanted:
-            yield Flag(
-                "seed", f"{METHODS[method]}: seed {seed!r:.40}, but {student!r:.80} has {wanted}"
-            )
+            owners.setdefault(owner, []).append(METHODS[method])
+        if seed != str(wanted):
+            seeds.setdefault(seed, []).append(METHODS[method])
+    for owner, titles in owners.items():
+        yield Flag("student", f"records of {owner!r:.80}: {', '.join(titles)}")
+    for seed, titles in seeds.items():
+        text = f"seed {seed}, but {student!r:.80} has {wanted}: {', '.join(titles)}"
+        yield Flag("seed", text)
 
 
 def _log(case: Case) -> Iterator[Flag]:
