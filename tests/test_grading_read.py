@@ -51,7 +51,7 @@ def hand_in(built):
     return other
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def grader(labels, tmp_path_factory):
     known = {"full": labels}
     return Grader(read_rubric(), read_templates(), known, tmp_path_factory.mktemp("cache"))

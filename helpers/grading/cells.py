@@ -14,6 +14,8 @@ from .archive import MB, HandInError
 PLAIN = 8 * MB  # a notebook up to this size is parsed as it is
 LONGEST_OUTPUT = 200_000  # characters of a cell's output that are looked at
 DEEPEST_FORMAT = 4
+_STUB = re.compile(r"^[*_\s]*your answer( here)?[*_\s:]*", re.IGNORECASE)
+_REMARK = re.compile(r"<!--.*?-->", re.DOTALL)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -32,8 +34,9 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the source, as the log of executed cells has it."""
-        return hashlib.sha256(self.source.encode()).hexdigest()
+        """The SHA-256 of the source, as the log of executed cells has it: lines end in "\\n"."""
+        source = self.source.replace("\r\n", "\n").replace("\r", "\n")
+        return hashlib.sha256(source.encode()).hexdigest()
 
 
 @dataclass
@@ -215,7 +218,6 @@ class Question:
     notebook: str  # number, as "03"
     number: int
     text: str
-    empty: str  # the answer cell as nobody has touched it
     place: int  # index of the answer cell in the template
 
     @property
@@ -229,9 +231,7 @@ def questions_of(number: str, template: Notebook) -> list[Question]:
     for index, cell in enumerate(template.cells[:-1]):
         answer = template.cells[index + 1]
         if "question" in cell.tags and "answer" in answer.tags:
-            questions.append(
-                Question(number, len(questions) + 1, cell.source, answer.source, index + 1)
-            )
+            questions.append(Question(number, len(questions) + 1, cell.source, index + 1))
     return questions
 
 
@@ -244,21 +244,23 @@ def questions_in(templates: dict[str, Notebook]) -> dict[str, Question]:
 def answer_to(question: Question, cells: dict[int, Cell], notebook: Notebook) -> str:
     """What a student answered, "" when the cell is untouched or gone.
 
-    The template's "Your answer" at its beginning is taken off. A student who deleted the answer
-    cell and wrote another one below the question is read, too.
+    A student who deleted the answer cell and wrote another one below the question is read, too.
     """
     cell = cells.get(question.place)
     asked = cells.get(question.place - 1)
     if cell is None and asked is not None:
         after = notebook.cells[notebook.cells.index(asked) + 1 :][:1]
         cell = after[0] if after and "question" not in after[0].tags else None
-    if cell is None:
-        return ""
-    text = cell.source.strip()
-    empty = question.empty.strip()
-    if squeeze(text) == squeeze(empty):
-        return ""
-    return text.removeprefix(empty).strip()
+    return answer_text(cell.source) if cell is not None else ""
+
+
+def answer_text(source: str) -> str:
+    """What a student wrote into an answer cell, without the words that stood there before.
+
+    Without a letter or a digit it is no answer: "".
+    """
+    text = _STUB.sub("", _REMARK.sub("", source).lstrip()).strip()
+    return text if re.search(r"\w", text) else ""
 
 
 def closest(notebook: Notebook, templates: dict[str, Notebook]) -> tuple[str, float]:

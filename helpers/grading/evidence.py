@@ -163,15 +163,19 @@ def _ran(case: Case, line: Line) -> Finding:
     template, matched = case.templates[line.notebook], case.matched[line.notebook]
     wanted = [i for i, c in enumerate(template.cells) if c.kind == "code" and c.source.strip()]
     there = [matched[index] for index in wanted if index in matched]
-    fine = [cell for cell in there if cell.count is not None and not cell.errors]
-    share = len(fine) / max(len(wanted), 1)
+    failed = (i for i in wanted if i in matched and matched[i].errors)
+    errors = [
+        matched[i].errors[0] for i in failed if "raises-exception" not in template.cells[i].tags
+    ]
+    ran = sum(cell.count is not None for cell in there)
+    share = max(ran - len(errors), 0) / max(len(wanted), 1)
     remarks = []
     if len(there) < len(wanted):
         remarks.append(f"{len(wanted) - len(there)} of {len(wanted)} code cells are gone")
-    if failed := [name for cell in there for name in cell.errors[:1]]:
-        remarks.append(f"{len(failed)} ended in an error ({', '.join(sorted(set(failed)))[:80]})")
-    if idle := sum(cell.count is None for cell in there):
-        remarks.append(f"{idle} were not run")
+    if errors:
+        remarks.append(f"{len(errors)} ended in an error ({', '.join(sorted(set(errors)))[:80]})")
+    if ran < len(there):
+        remarks.append(f"{len(there) - ran} were not run")
     if not in_order(case.hand_in.notebooks[line.notebook].code):
         share /= 2
         remarks.append("the cells did not run once each from top to bottom")

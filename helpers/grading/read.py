@@ -124,6 +124,8 @@ def _read_manifest(archive: Archive, hand_in: HandIn) -> None:
     hand_in.created = time_of(manifest.get("created"))
     if manifest.get("schema") != 1:
         hand_in.faults.append("its manifest is of another version of the kit")
+    if hand_in.created is None or not isinstance(manifest.get("files"), dict):
+        hand_in.faults.append("its manifest does not say when it was packed, or not what it holds")
     if manifest.get("complete") is not True:
         missing = manifest.get("missing")
         said = [text_of(line)[:TEXT_LIMIT] for line in missing] if isinstance(missing, list) else []
