@@ -215,7 +215,7 @@ def write_csv(path: Path, rows: Iterable[Sequence[str]]) -> None:
 def harmless(cell: str) -> str:
     """A cell that no spreadsheet runs and every program reads."""
     cell = _CONTROL.sub(" ", clean(cell)).replace("\r", " ").replace("\n", " ")
-    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA) else cell
+    return f"'{cell}" if cell.lstrip().startswith(_FORMULA) else cell
 
 
 def points_rows(grades: Sequence[Grade], rubric: Rubric) -> list[list[str]]:
