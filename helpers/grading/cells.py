@@ -12,6 +12,7 @@ from typing import Any
 from .archive import MB, HandInError
 
 PLAIN = 8 * MB  # a notebook up to this size is parsed as it is
+LONGEST_ANSWER = 20_000  # characters of an answer that are kept
 LONGEST_OUTPUT = 200_000  # characters of a cell's output that are looked at
 DEEPEST_FORMAT = 4
 _STUB = re.compile(r"^[*_\s]*your answer( here)?[*_\s:]*", re.IGNORECASE)
@@ -260,6 +261,8 @@ def answer_text(source: str) -> str:
     Without a letter or a digit it is no answer: "".
     """
     text = _STUB.sub("", _REMARK.sub("", source).lstrip()).strip()
+    if len(text) > LONGEST_ANSWER:
+        text = f"{text[:LONGEST_ANSWER]} ... ({len(text):,} characters)"
     return text if re.search(r"\w", text) else ""
 
 

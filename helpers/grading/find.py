@@ -62,12 +62,14 @@ def find_hand_ins(path: Path, leave_out: Path | None = None) -> list[Place]:
     not exist or holds nothing.
     """
     path = Path(path)
-    if not path.exists():
-        raise KitError(f"no folder or zip {path}: give the place of the hand-ins")
-    if path.is_dir() and not _is_one_hand_in(path):
-        places = [place for child in _children(path, leave_out) for place in _at(child)]
-    else:
-        places = list(_at(Place(path.resolve(), name=path.name)))
+    try:
+        if not path.exists():
+            raise KitError(f"no folder or zip {path}: give the place of the hand-ins")
+        is_class = path.is_dir() and not _is_one_hand_in(path)
+        here = _children(path, leave_out) if is_class else [Place(path.resolve(), name=path.name)]
+        places = [place for one in here for place in _at(one)]
+    except OSError as error:
+        raise KitError(f"cannot read {path}: {error.strerror or error}") from None
     if not places:
         raise KitError(f"{path} holds no hand-in: expected zips or folders, one a student")
     return sorted(places, key=lambda place: place.name)

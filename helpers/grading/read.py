@@ -27,6 +27,7 @@ from .slim import slim_json
 MOST_JSON = 4 * MB
 MOST_ROWS = 100_000  # of a table of predictions
 MOST_LOG = 16 * MB
+MOST_FAULTS = 30  # that are told
 LEAST_LIKENESS = 0.2  # of a notebook to the template that a renamed one may be
 TEXT_LIMIT = 200  # characters of an id or a name
 
@@ -98,6 +99,9 @@ def read_hand_in(place: Place, templates: dict[str, Notebook]) -> HandIn:
     except HandInError as error:
         hand_in.faults.append(f"it could not be read: {error}")
     _find_student(hand_in)
+    more = len(hand_in.faults) - MOST_FAULTS
+    hand_in.faults = [_shown(fault, 300) for fault in hand_in.faults[:MOST_FAULTS]]
+    hand_in.faults += [f"and {more} more"] * (more > 0)
     return hand_in
 
 
@@ -301,7 +305,7 @@ def record_faults(record: dict[str, Any], method: str) -> list[str]:
         number = number_of(value)
         if number is None or not 0 <= number <= most:
             limits = "between 0 and 1" if most == 1 else "that is not negative"
-            faults.append(f"{'.'.join(path)} is {_shown(value)}, not a number {limits}")
+            faults.append(f"{'.'.join(path)} is {_shown(repr(value))}, not a number {limits}")
     return faults
 
 
@@ -344,6 +348,5 @@ def time_of(value: Any) -> datetime.datetime | None:
         return None
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:37] + "..."
+def _shown(text: str, longest: int = 40) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."

@@ -259,9 +259,8 @@ def _same_in_group(
     same = shared_counts([row[bad] for row, bad in zip(codes, wrong, strict=True)])
     mistakes = wrong.sum(axis=1)
     # Those who are wrong on a picture that the other has right agree on nothing there.
-    either = mistakes[:, None] + mistakes[None, :] - shared_counts(
-        [places[bad] for bad in wrong]
-    )  # fmt: skip
+    both = wrong.astype(np.float32) @ wrong.T.astype(np.float32)  # exact below 2**24 pictures
+    either = mistakes[:, None] + mistakes[None, :] - both.astype(np.int64)
     varied = np.array([_is_varied(row[bad]) for row, bad in zip(guesses, wrong, strict=True)])
     copied = (either >= LEAST_MISTAKES) & (same >= SHARE_OF_MISTAKES * either)
     copied &= varied[:, None] & varied[None, :]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import posixpath
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -187,10 +188,18 @@ def _machines(case: Case) -> Iterator[Flag]:
     there |= {METHODS[method]: dig(record, "machine") for method, record in records.items()}
     for key in ("system", "device_name"):
         values = {name: text_of(dig(machine, key)) for name, machine in there.items()}
+        if key == "system":
+            values = {name: _family(value) for name, value in values.items()}
         if len({value for value in values.values() if value}) > 1:
             said = "; ".join(f"{name}: {value[:60]}" for name, value in values.items() if value)
             yield Flag("machine", f"several machines ({said})")
             return
+
+
+def _family(system: str) -> str:
+    """A system without its version, which an update changes: "Linux x86_64"."""
+    kinds = re.findall("x86_64|AMD64|arm64|aarch64", system)
+    return " ".join([system.partition("-")[0], *kinds[:1]]).strip()
 
 
 _CHECKS = (_files, _accuracies, _table, _epochs, _seeds, _log, _dates, _machines)
