@@ -233,6 +233,8 @@ def parse_predictions(data: bytes, sha256: str) -> Predictions:
         if len(taken) > MOST_ROWS:
             raise HandInError(f"more than {MOST_ROWS:,} lines")
         pictures, labels, guesses, chances = ([row[column] for row in taken] for column in columns)
+        if max(map(len, pictures), default=0) > TEXT_LIMIT:
+            raise HandInError("a picture has too long a name")
         probability = np.array(chances, dtype=float)
         if not np.isfinite(probability).all():
             raise HandInError("a probability is not a number")
