@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from .archive import MB, HandInError
 PLAIN = 8 * MB  # a notebook up to this size is parsed as it is
 LONGEST_ANSWER = 20_000  # characters of an answer that are kept
 LONGEST_OUTPUT = 200_000  # characters of a cell's output that are looked at
-DEEPEST_FORMAT = 4
+FORMAT = 4
 _STUB = re.compile(r"^[*_\s]*your answer( here)?[*_\s:]*", re.IGNORECASE)
 _REMARK = re.compile(r"<!--.*?-->", re.DOTALL)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -85,7 +86,7 @@ def parse_notebook(name: str, data: bytes) -> Notebook:
     notebook = Notebook(name, faults=[oddity] if oddity else [])
     if not isinstance(raw, dict) or ("cells" not in raw and "worksheets" not in raw):
         raise HandInError("it is not a notebook")
-    if raw.get("nbformat") != DEEPEST_FORMAT:
+    if raw.get("nbformat") != FORMAT:
         notebook.faults.append(f"its format is {_short(raw.get('nbformat'))}, not 4")
     cells = raw.get("cells")
     if not isinstance(cells, list):  # format 3 kept its cells in worksheets
@@ -94,9 +95,8 @@ def parse_notebook(name: str, data: bytes) -> Notebook:
     notebook.cells = [_cell(cell) for cell in _dicts(cells)]
     if len(notebook.cells) != len(cells):
         notebook.faults.append(f"{len(cells) - len(notebook.cells)} of its cells are damaged")
-    keys = [cell.key for cell in notebook.cells if cell.key]
-    if len(set(keys)) != len(keys):
-        twice = sorted({key for key in keys if keys.count(key) > 1})
+    keys = Counter(cell.key for cell in notebook.cells if cell.key)
+    if twice := sorted(key for key, count in keys.items() if count > 1):
         notebook.faults.append(f"cells are there more than once: {', '.join(map(_short, twice))}")
     return notebook
 
@@ -260,9 +260,10 @@ def answer_text(source: str) -> str:
 
     Without a letter or a digit it is no answer: "".
     """
+    source = source[: 2 * LONGEST_ANSWER]  # the search for remarks takes its square
     text = _STUB.sub("", _REMARK.sub("", source).lstrip()).strip()
     if len(text) > LONGEST_ANSWER:
-        text = f"{text[:LONGEST_ANSWER]} ... ({len(text):,} characters)"
+        text = f"{text[:LONGEST_ANSWER]} ... (it is longer)"
     return text if re.search(r"\w", text) else ""
 
 

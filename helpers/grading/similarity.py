@@ -26,6 +26,7 @@ from .tampering import Flag
 
 WORDS = 4  # in a row, of an answer: what is compared
 TOKENS = 10  # in a row, of code
+LONGEST_CODE = 50_000  # characters of a cell that are compared
 COMMON = 0.1  # of the class may share something before it counts as common property
 LEAST_COMMON = 5  # students: in a small class, so many may
 LEAST_WORDS = 25  # runs of words that a pair must share in one answer; a short one proves nothing
@@ -94,7 +95,7 @@ def word_runs(text: str) -> np.ndarray:
 
 def code_runs(cells: Iterable[Cell]) -> np.ndarray:
     """The runs of a few tokens in code, as numbers; names, numbers and texts do not count."""
-    found = [_runs(_tokens(cell.source), TOKENS) for cell in cells]
+    found = [_runs(_tokens(cell.source[:LONGEST_CODE]), TOKENS) for cell in cells]
     return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
 
 
