@@ -37,7 +37,7 @@ def _summary(grade: Grade, rubric: Rubric) -> str:
     facts = {
         "Student": grade.student or "not named",
         "Name": grade.name,
-        "Handed in": grade.created,
+        "Packed": grade.created.replace("T", " ").replace("+00:00", " UTC"),
         "Late by": grade.late,
         "Profile": grade.profile,
         "Points": points,
