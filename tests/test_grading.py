@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import sample_class
 from bs4 import BeautifulSoup
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_class import SHORT_ANSWER, build, make_hand_in, write_labels, write_sample, zipped
 
@@ -436,12 +436,14 @@ def test_renamed_variables_and_remarks_do_not_hide_a_copy():
     assert not np.intersect1d(runs[0], runs[2]).size
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_no_source_brings_the_comparison_down(source):
     code_runs([Cell("code", source)])
     word_runs(source)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sets(st.integers(-9, 9)), min_size=1, max_size=6))
 def test_shared_counts(sets):
     counts = shared_counts([np.array(sorted(one), dtype=np.int64) for one in sets])
@@ -478,6 +480,7 @@ BANDS = st.lists(
 ).map(lambda pairs: tuple(zip(*map(sorted, zip(*pairs, strict=True)), strict=True)))
 
 
+@settings(deadline=None)
 @given(BANDS, st.floats(0, 1), st.floats(0, 1))
 def test_more_accuracy_never_gives_less(bands, one, other):
     low, high = sorted((one, other))
@@ -532,6 +535,7 @@ def test_a_wrong_rubric_is_one_clear_line(text, message, tmp_path):
 # Small things
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_no_cell_of_a_table_is_a_formula(text):
     cell = harmless(text)

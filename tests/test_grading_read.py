@@ -11,7 +11,7 @@ import zipfile
 import breakages
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_class import build, make_hand_in, write_labels, zipped
 
@@ -224,6 +224,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(JSON, st.integers(1, 9), st.booleans())
 def test_slim_json_leaves_short_values_alone(value, piece, ascii_only):
     text = json.dumps(value, ensure_ascii=ascii_only, indent=1).encode("utf-8", "replace")
@@ -252,6 +253,7 @@ def test_slim_json_has_a_limit(monkeypatch):
         slim.slim_json(io.BytesIO(json.dumps({f"k{i}": i for i in range(99)}).encode()).read)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_bring_a_reader_down(data):
     for parse in (lambda: parse_notebook("x.ipynb", data), lambda: parse_predictions(data, "")):
@@ -261,6 +263,7 @@ def test_no_bytes_bring_a_reader_down(data):
             assert str(error)
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_no_json_brings_a_reader_down(value):
     record_faults(value if isinstance(value, dict) else {"test": value}, "bn_cnn")
