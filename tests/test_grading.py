@@ -21,8 +21,8 @@ from sample_class import SHORT_ANSWER, build, make_hand_in, write_labels, write_
 
 from helpers import __main__ as cli
 from helpers.grading import grade as grade_module
+from helpers.grading.case import Case
 from helpers.grading.cells import Cell, Notebook, match_cells
-from helpers.grading.evidence import Case
 from helpers.grading.find import Place
 from helpers.grading.grade import Grader, grade_all, grade_class, read_templates
 from helpers.grading.gradebook import Grade, harmless, name_pages

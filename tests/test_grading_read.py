@@ -18,11 +18,13 @@ from sample_class import build, make_hand_in, write_labels, zipped
 from helpers.data import fingerprint
 from helpers.grading import archive, slim
 from helpers.grading.archive import HandInError, open_archive
+from helpers.grading.case import Case
 from helpers.grading.cells import parse_notebook
-from helpers.grading.evidence import epochs_printed, history_faults, recorded_accuracy
 from helpers.grading.find import find_hand_ins, guess_student
 from helpers.grading.grade import Grader, read_templates
+from helpers.grading.history import history_faults
 from helpers.grading.labels import read_labels
+from helpers.grading.printed import _ACCURACY, epochs_printed, recorded_accuracy
 from helpers.grading.read import parse_predictions, read_hand_in, record_faults, time_of
 from helpers.grading.rubric import read_rubric
 from helpers.kit.errors import KitError
@@ -308,7 +310,6 @@ def test_what_the_kit_records_is_what_the_grader_reads(workspace, data, cnn):
     import torch
 
     import helpers
-    from helpers.grading.evidence import _ACCURACY, Case
     from helpers.grading.read import HandIn
     from helpers.kit.progress import EpochTable
 

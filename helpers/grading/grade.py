@@ -22,9 +22,9 @@ from ..kit.errors import KitError
 from ..kit.files import only_writer, read_json, write_json, write_text
 from ..kit.progress import track
 from . import cache
+from .case import Case
 from .cells import Notebook, parse_notebook, questions_in
 from .class_page import class_page
-from .evidence import Case
 from .exports import write_exports
 from .feedback import feedback_page
 from .find import Place, find_hand_ins

@@ -13,8 +13,9 @@ from typing import Any
 
 from ..kit.errors import KitError
 from ..kit.files import write_text
+from .case import Case
 from .cells import clean, decode
-from .evidence import Case, Finding, look
+from .evidence import Finding, look
 from .read import accuracy_of, dig, number_of, text_of
 from .rubric import Line, Rubric
 from .similarity import Material, material_of

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..recipes import METHODS
+from .case import Case
 from .cells import Cell, Notebook, squeeze
-from .evidence import Case
 from .read import dig, text_of
 from .tampering import Flag
 

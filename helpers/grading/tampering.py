@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from ..kit.identity import seed_of
 from ..recipes import METHODS
+from .case import Case
 from .cells import Notebook
-from .evidence import (
-    Case,
+from .printed import (
     accuracy_printed,
     epochs_printed,
     recorded_accuracy,

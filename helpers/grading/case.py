@@ -1,0 +1,85 @@
+"""A hand-in beside what the instructor has: whose cell is which, whose answer, what is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from .cells import Cell, Notebook, Question, answer_to, match_cells, questions_in
+from .labels import Labels
+from .read import HandIn, dig, text_of
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A method's accuracy, counted from its predictions."""
+
+    correct: int
+    total: int
+    checked: bool  # against the instructor's own labels
+    fault: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        return self.correct / max(self.total, 1)
+
+
+@dataclass
+class Case:
+    """A hand-in beside what the instructor has: the template's notebooks, and labels if any."""
+
+    hand_in: HandIn
+    templates: dict[str, Notebook]
+    labels: dict[str, Labels] = field(default_factory=dict)  # by profile
+
+    @cached_property
+    def matched(self) -> dict[str, dict[int, Cell]]:
+        """By notebook, the student's cell for each of the template's, by its index there."""
+        notebooks = self.hand_in.notebooks
+        return {
+            n: match_cells(notebooks[n], t) for n, t in self.templates.items() if n in notebooks
+        }
+
+    @cached_property
+    def questions(self) -> dict[str, Question]:
+        """Every question of the assignment, by its key such as "03.2"."""
+        return questions_in(self.templates)
+
+    @cached_property
+    def answers(self) -> dict[str, str]:
+        """The student's answer to each question, "" for none."""
+        notebooks = self.hand_in.notebooks
+        return {
+            key: answer_to(q, self.matched[q.notebook], notebooks[q.notebook])
+            if q.notebook in notebooks
+            else ""
+            for key, q in self.questions.items()
+        }
+
+    def own_labels(self, method: str) -> Labels | None:
+        """The instructor's labels for a method's pictures, None when there are none."""
+        record = self.hand_in.records.get(method, {})
+        is_flowers = text_of(dig(record, "data", "name")).startswith("Flowers102")
+        return self.labels.get(text_of(record.get("profile"))) if is_flowers else None
+
+    def measured(self, method: str) -> Measured | None:
+        """A method's accuracy from its predictions; None when there are none."""
+        predictions = self.hand_in.predictions.get(method)
+        if predictions is None:
+            return None
+        total, labels = len(predictions.pictures), self.own_labels(method)
+        if labels is None:
+            return Measured(predictions.correct, total, checked=False)
+        known = labels.test
+        missing = len(known.keys() - set(predictions.pictures))
+        unknown = len(set(predictions.pictures) - known.keys())
+        doubled = total - len(set(predictions.pictures))
+        pairs = zip(predictions.pictures, predictions.guesses.tolist(), strict=True)
+        correct = sum(known.get(picture) == guess for picture, guess in pairs)
+        fault = ""
+        if missing or unknown or doubled:
+            fault = (
+                f"its pictures are not the test split: {missing} missing, {unknown} unknown, "
+                f"{doubled} doubled"
+            )
+        return Measured(correct, total, checked=True, fault=fault)
