@@ -553,6 +553,19 @@ def test_lateness():
     assert lateness(due + datetime.timedelta(minutes=65), due) == "1 h 5 min"
 
 
+def test_handing_in_twice_is_noted_but_not_on_the_student_s_page():
+    from helpers.grading.feedback import feedback_page
+    from helpers.grading.gradebook import grades_rows, note_doubles
+
+    rubric = read_rubric()
+    grades = [Grade("anna_s1.zip", student="s1"), Grade("ben_s1.zip", student="s1"), Grade("c.zip")]
+    note_doubles(grades)
+    remarks = [row[-2] for row in grades_rows(grades, rubric)[1:]]
+    assert "ben_s1.zip" in remarks[0] and "anna_s1.zip" in remarks[1]
+    assert remarks[2] == ""
+    assert "ben" not in feedback_page(grades[0], rubric, {})
+
+
 def test_pages_have_names_of_their_own():
     students = ["s1", "S1", "../../etc", "CON", "", "<b>", "a" * 300, "s1"]
     grades = [Grade(f"hand-in {n}", student=student) for n, student in enumerate(students)]

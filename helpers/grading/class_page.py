@@ -69,7 +69,7 @@ def _to_look_at(grades: Sequence[Grade]) -> str:
             "Hand-in": grade.place,
             "Status": status(grade),
             "Flags": "; ".join(flag_text(flag) for flag in grade.flags) or "none",
-            "Remarks": "; ".join(grade.faults) or "none",
+            "Remarks": grade.remarks or "none",
         }
         for grade in grades
         if grade.flags or not grade.was_read

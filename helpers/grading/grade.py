@@ -45,6 +45,9 @@ from .rubric import Rubric, read_rubric
 from .similarity import compare, template_code
 
 
+MOST_WORKERS = 61  # Windows can wait for no more
+
+
 @dataclass
 class Grader:
     """What every hand-in is looked at with. It is sent to each worker once."""
@@ -192,7 +195,7 @@ def grade_all(grader: Grader, places: Sequence[Place], workers: int | None) -> I
     When a process dies, those who were being looked at are looked at again, each alone, so that
     the one at fault is known and the others are graded.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = min(workers or os.cpu_count() or 1, MOST_WORKERS)
     waiting = deque(places)
     while waiting:
         suspects = yield from _grade_together(grader, waiting, min(workers, len(waiting)))

@@ -50,6 +50,7 @@ class Grade:
     created: str = ""
     late: str = ""
     faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # for the instructor alone
     findings: dict[str, Finding] = field(default_factory=dict)  # by the key of the rubric's line
     answers: dict[str, str] = field(default_factory=dict)  # by question
     runs: dict[str, Run] = field(default_factory=dict)  # by method
@@ -62,6 +63,11 @@ class Grade:
     def was_read(self) -> bool:
         """Whether there was anything to grade; else a person has to ask for another file."""
         return bool(self.findings)
+
+    @property
+    def remarks(self) -> str:
+        """What was noticed, for the instructor."""
+        return "; ".join([*self.faults, *self.notes])
 
     def points(self, line: Line) -> float | None:
         """The points for a line, None while they wait for a person."""
@@ -157,7 +163,8 @@ def note_doubles(grades: Sequence[Grade]) -> None:
         for grade in several:
             others = sorted(other.place for other in several if other is not grade)
             if others:
-                grade.faults.append(f"{student} handed in more than once: also {', '.join(others)}")
+                # Not a fault: the student's page must not name what others have handed in.
+                grade.notes.append(f"{student} handed in more than once: also {', '.join(others)}")
 
 
 def grades_rows(grades: Sequence[Grade], rubric: Rubric) -> list[list[str]]:
@@ -175,7 +182,7 @@ def grades_rows(grades: Sequence[Grade], rubric: Rubric) -> list[list[str]]:
         else:  # nothing, not 0: it has not been graded
             row += [""] * (len(rubric.lines) + 2)
         row += [number(rubric.points)]
-        row += ["; ".join(grade.faults), "; ".join(flag_text(flag) for flag in grade.flags)]
+        row += [grade.remarks, "; ".join(flag_text(flag) for flag in grade.flags)]
         rows.append(row)
     return rows
 
@@ -186,7 +193,7 @@ def status(grade: Grade) -> str:
         return "needs a person: could not be graded"
     if grade.flags:
         return "needs a person: look at the flags"
-    return "graded with remarks" if grade.faults else "graded"
+    return "graded with remarks" if grade.remarks else "graded"
 
 
 def flag_text(flag: Flag) -> str:
