@@ -44,7 +44,6 @@ from .read import read_hand_in
 from .rubric import Rubric, read_rubric
 from .similarity import compare, template_code
 
-
 MOST_WORKERS = 61  # Windows can wait for no more
 
 
