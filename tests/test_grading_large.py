@@ -32,11 +32,14 @@ def duplicate_id(hand_in: HandIn) -> bytes:
 
 
 def damages() -> list:
-    """A list of ways to break a tenth of the class: all of them, again and again."""
+    """A list of ways to break a tenth of the class, as many different ones as fit."""
     huge = functools.partial(breakages.huge_output, megabytes=200 if SIZE >= 300 else 20)
     huge.__name__ = "huge_output"
     ways = [huge if way is breakages.huge_output else way for way in breakages.ALL]
-    ways = [duplicate_id, huge, *(way for way in ways if way is not huge)]
+    ways.remove(huge)
+    # Those that leave nothing to grade first: a class of three hundred does not get to the last.
+    ways = [duplicate_id, huge, *breakages.DEADLY, *ways]
+    ways = list(dict.fromkeys(ways))
     return [ways[number % len(ways)] for number in range(SIZE // 10)]
 
 
