@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil  # comes with jupyter
+import psutil
 import torch
 import torchvision
 from torch import nn

@@ -221,7 +221,9 @@ def plot_history(runs: TrainingRun | Mapping[str, TrainingRun], *, note: str = "
 
 
 @torch.no_grad()
-def plot_batchnorm(model: nn.Module, images: torch.Tensor, *, channels: int = 5) -> Figure:
+def plot_batchnorm(
+    model: nn.Module, images: torch.Tensor, *, channels: int = 5, note: str = ""
+) -> Figure:
     """What the first BatchNorm layer does: some channels of a batch before it and after it."""
     layer = next(layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
     caught: list[torch.Tensor] = []
@@ -237,7 +239,7 @@ def plot_batchnorm(model: nn.Module, images: torch.Tensor, *, channels: int = 5)
         layer.momentum = momentum
         layer.num_batches_tracked.copy_(counted)
     hook.remove()
-    figure, axes = _axes(1, 2, width=9, height=2.8)
+    figure, axes = _axes(1, 2, width=9, height=2.8, note=note)
     order = caught[0].std(dim=(0, 2, 3)).argsort()
     shown = order[torch.linspace(0, len(order) - 1, channels).long()]
     titles = ("before BatchNorm", "after BatchNorm, before ReLU")
@@ -253,13 +255,13 @@ def plot_batchnorm(model: nn.Module, images: torch.Tensor, *, channels: int = 5)
     return figure
 
 
-def plot_filters(layer: nn.Conv2d, *, columns: int = 16) -> Figure:
+def plot_filters(layer: nn.Conv2d, *, columns: int = 16, note: str = "") -> Figure:
     """The filters of a first convolution as colour pictures, each stretched to its own range."""
     filters = layer.weight.detach().cpu()
     low, high = filters.amin(dim=(1, 2, 3), keepdim=True), filters.amax(dim=(1, 2, 3), keepdim=True)
     filters = ((filters - low) / (high - low).clamp(min=1e-8)).permute(0, 2, 3, 1).numpy()
     rows = -(-len(filters) // columns)
-    figure, axes = _axes(rows, columns, width=0.55 * columns, height=0.55 * rows)
+    figure, axes = _axes(rows, columns, width=0.55 * columns, height=0.55 * rows + 0.2, note=note)
     for axis in axes.flat:
         axis.axis("off")
     for axis, picture in zip(axes.flat, filters, strict=False):
@@ -269,7 +271,12 @@ def plot_filters(layer: nn.Conv2d, *, columns: int = 16) -> Figure:
 
 @torch.no_grad()
 def show_feature_maps(
-    model: nn.Module, layers: Mapping[str, nn.Module], image: torch.Tensor, *, count: int = 6
+    model: nn.Module,
+    layers: Mapping[str, nn.Module],
+    image: torch.Tensor,
+    *,
+    count: int = 6,
+    note: str = "",
 ) -> Figure:
     """What some layers make of one picture (3, size, size): their most active channels."""
     caught: dict[str, torch.Tensor] = {}
@@ -282,7 +289,8 @@ def show_feature_maps(
         model(image[None].to(next(model.parameters()).device))
     for hook in hooks:
         hook.remove()
-    figure, axes = _axes(len(layers), count + 1, width=1.2 * (count + 1), height=1.35 * len(layers))
+    width, height = 1.2 * (count + 1), 1.35 * len(layers) + 0.1
+    figure, axes = _axes(len(layers), count + 1, width=width, height=height, note=note)
     for row, (name, maps) in zip(axes, caught.items(), strict=True):
         strongest = maps.mean(dim=(1, 2)).argsort(descending=True)[:count]
         row[0].imshow(_as_array(image))
@@ -328,7 +336,11 @@ def draw_network(model: nn.Module) -> Figure:
 
 
 def plot_layer_changes(
-    before: Mapping[str, torch.Tensor], model: nn.Module, *, leave_out: Sequence[str] = ()
+    before: Mapping[str, torch.Tensor],
+    model: nn.Module,
+    *,
+    leave_out: Sequence[str] = (),
+    note: str = "",
 ) -> Figure:
     """How far the parameters of each part of a network moved since the state dict `before`.
 
@@ -344,7 +356,7 @@ def plot_layer_changes(
             change = sum(float((new - old).square().sum()) for old, new in pairs)
             length = sum(float(old.square().sum()) for old, _ in pairs)
             moved[name] = (change / max(length, 1e-12)) ** 0.5
-    figure, axes = _axes(width=6, height=2.5)
+    figure, axes = _axes(width=6, height=2.5, note=note)
     axes[0, 0].bar(list(moved), list(moved.values()), color=BLUE)
     axes[0, 0].set(ylabel="relative change")
     return figure
@@ -371,7 +383,7 @@ def plot_accuracy_against_count(accuracy: Mapping[int, float], *, note: str = ""
     for count, value in accuracy.items():
         axes[0, 0].annotate(f"{value:.0%}", (count, value), xytext=(0, 7), ha="center",
                             textcoords="offset points", fontsize=8)  # fmt: skip
-    axes[0, 0].set(xlabel="training pictures a class", ylabel="val accuracy", ylim=(0, 1.08))
+    axes[0, 0].set(xlabel="training pictures a class", ylabel="val accuracy", ylim=(0, 1.15))
     axes[0, 0].set_xticks(list(accuracy))
     return figure
 

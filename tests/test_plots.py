@@ -66,16 +66,19 @@ PICTURES = {
     ),
 }
 NETWORKS = {
-    "plot_batchnorm": lambda data, cnn: helpers.plot_batchnorm(cnn, next(iter(data.train))[0]),
-    "plot_filters": lambda data, cnn: helpers.plot_filters(cnn[0]),
+    "plot_batchnorm": lambda data, cnn: helpers.plot_batchnorm(
+        cnn, next(iter(data.train))[0], note=data.note
+    ),
+    "plot_filters": lambda data, cnn: helpers.plot_filters(cnn[0], note=data.note),
     "show_feature_maps": lambda data, cnn: helpers.show_feature_maps(
-        cnn, {"block 1": cnn[2], "block 2": cnn[6]}, next(iter(data.val))[0][0]
+        cnn, {"block 1": cnn[2], "block 2": cnn[6]}, next(iter(data.val))[0][0], note=data.note
     ),
     "draw_network": lambda data, cnn: helpers.draw_network(helpers.freeze(cnn, keep="11")),
     "plot_layer_changes": lambda data, cnn: helpers.plot_layer_changes(
-        {name: value + 0.1 for name, value in cnn.state_dict().items()}, cnn
+        {name: value + 0.1 for name, value in cnn.state_dict().items()}, cnn, note=data.note
     ),
 }
+NO_NUMBERS = ("imshow one", "draw_network")  # of pictures: they need no note
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -85,9 +88,9 @@ def test_figures_of_pictures(data, cnn, name):
     assert NOTE not in texts_of(figure)
 
 
-@pytest.mark.parametrize("name", [name for name in PICTURES if name != "imshow one"])
+@pytest.mark.parametrize("name", sorted((PICTURES | NETWORKS).keys() - NO_NUMBERS))
 def test_drawings_are_called_drawings(data, cnn, name):
-    figure = PICTURES[name](dataclasses.replace(data, note=NOTE), cnn)
+    figure = (PICTURES | NETWORKS)[name](dataclasses.replace(data, note=NOTE), cnn)
     assert NOTE in texts_of(figure)
 
 
