@@ -21,6 +21,7 @@ import helpers
 from helpers.data import Data
 from helpers.kit.errors import KitError
 from helpers.kit.files import read_json, write_json
+from helpers.kit.train import FEATURE_VIEWS
 from helpers.models import in_eval_mode
 from helpers.recipes import Recipe
 from helpers.training import TrainingRun, memory_format
@@ -44,7 +45,6 @@ from .report import Row
 from .tutorial_way import BN_CNN_ACCURACY, BN_CNN_EPOCHS, NUM_EPOCHS
 
 TUTORIAL, KIT = "the tutorial way", "the kit"
-NOTEBOOK_VIEWS = 4  # of each training picture, in notebook 04
 TOLERANCE = 1e-3  # by which the outputs of two ways to run one network may differ, in float32
 CURVES = Path(__file__).parent  # where --in-full records how the tutorial way learns
 History = list[dict[str, float]]
@@ -57,7 +57,7 @@ def extractor(bench: Bench) -> Iterator[Row]:
     train = tutorial_resnet18(bench, data, start, frozen=True)
     kit_sides = {
         f"{views} view{'s' * (views > 1)}": functools.partial(kit_way.extractor, bench, views)
-        for views in (1, NOTEBOOK_VIEWS)
+        for views in (1, FEATURE_VIEWS)
     }
     laps = in_turn({TUTORIAL: lambda: train(1)[0], **kit_sides}, rounds=bench.plan.rounds)
     epoch = median(tutorial_epoch(lap.value) for lap in laps.pop(TUTORIAL))

@@ -9,6 +9,7 @@ from torch import nn
 
 import helpers
 from helpers.data import Data
+from helpers.kit.train import optimizer_and_schedule
 from helpers.recipes import Recipe
 from helpers.training import TrainingRun
 
@@ -75,14 +76,10 @@ def train(
 ) -> TrainingRun:
     """Train as the notebooks do.
 
-    `head` names the new layers of a pretrained network; without it, all of `model` is new.
+    `head` names the new layer of a pretrained network; without it, all of `model` is new.
     """
-    optimizer = make_optimizer(recipe, model, head)
-    scheduler = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer,
-        [group["lr"] for group in optimizer.param_groups],
-        total_steps=recipe.num_epochs * len(data.train),
-        pct_start=recipe.warmup,
+    optimizer, scheduler = optimizer_and_schedule(
+        recipe, model, model.get_submodule(head), len(data.train)
     )
     return helpers.train_model(
         model,
@@ -92,21 +89,9 @@ def train(
         scheduler,
         num_epochs=recipe.num_epochs,
         device=bench.workspace.device,
-        precision=precision or bench.workspace.precision,
+        precision=precision or bench.workspace.suited_to(model).precision,
         progress=False,
     )
-
-
-def make_optimizer(recipe: Recipe, model: nn.Module, head: str) -> torch.optim.Optimizer:
-    """The recipe's optimizer, with a learning rate for the head and one for the rest."""
-    new = [p for name, p in model.named_parameters() if name.startswith(head)]
-    old = [p for name, p in model.named_parameters() if not name.startswith(head)]
-    groups = [{"params": new, "lr": recipe.head_lr}]
-    if old:
-        groups.append({"params": old, "lr": recipe.backbone_lr})
-    options = {"momentum": 0.9, "nesterov": True} if recipe.optimizer == "SGD" else {}
-    kind = getattr(torch.optim, recipe.optimizer)
-    return kind(groups, lr=recipe.head_lr, weight_decay=recipe.weight_decay, **options)
 
 
 def epoch_seconds(run: TrainingRun) -> list[float]:

@@ -331,22 +331,6 @@ class TestTutorialWay:
 
 
 class TestKitWay:
-    def test_every_parameter_has_its_rate(self):
-        recipe = helpers.get_recipe("resnet18_finetune", "full")
-        model = models.resnet18(num_classes=4)
-        groups = kit_way.make_optimizer(recipe, model, "fc").param_groups
-        rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-        assert len(rates) == sum(len(group["params"]) for group in groups)
-        for name, parameter in model.named_parameters():
-            is_new = name.startswith("fc.")
-            assert rates[id(parameter)] == (recipe.head_lr if is_new else recipe.backbone_lr)
-
-    def test_a_new_network_has_one_rate(self, cnn):
-        recipe = helpers.get_recipe("bn_cnn", "mini")
-        (group,) = kit_way.make_optimizer(recipe, cnn, "").param_groups
-        assert group["lr"] == recipe.head_lr
-        assert len(group["params"]) == len(list(cnn.parameters()))
-
     def test_test_is_out_of_the_way(self, data):
         few = kit_way.without_test(data, seed=0)
         assert few.sizes == {"train": 36, "val": 12, "test": 3}

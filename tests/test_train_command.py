@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 from torch import nn
+from torchvision import models
 
 import helpers
 from helpers import METHODS, get_recipe
 from helpers import __main__ as cli
 from helpers.kit import train as training_command
 from helpers.kit.errors import KitError
-from helpers.kit.notebooks import code_cells, notebook_paths, read_notebook
-from helpers.kit.runner import METHOD_OF
+from helpers.kit.notebooks import METHOD_OF, code_cells, notebook_paths, read_notebook
 from helpers.kit.train import NETWORKS, optimizer_and_schedule, recipe_for
 from helpers.recipes import RECIPES
 
@@ -190,3 +190,22 @@ def test_a_schedule_that_cannot_rise_is_refused():
     model = nn.Linear(2, 2)
     with pytest.raises(KitError, match=r"a run of 4 steps .* use more epochs"):
         optimizer_and_schedule(recipe, model, model, 4)
+
+
+def test_every_parameter_has_its_rate():
+    recipe = helpers.get_recipe("resnet18_finetune", "full")
+    model = models.resnet18(num_classes=4)
+    optimizer, _ = optimizer_and_schedule(recipe, model, model.fc, batches=9)
+    highest = {id(p): group["max_lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(highest) == sum(len(group["params"]) for group in optimizer.param_groups)
+    for name, parameter in model.named_parameters():
+        is_new = name.startswith("fc.")
+        assert highest[id(parameter)] == (recipe.head_lr if is_new else recipe.backbone_lr)
+
+
+def test_a_new_network_has_one_rate(cnn):
+    recipe = helpers.get_recipe("bn_cnn", "mini")
+    optimizer, _ = optimizer_and_schedule(recipe, cnn, cnn, batches=9)
+    (group,) = optimizer.param_groups
+    assert group["max_lr"] == recipe.head_lr
+    assert len(group["params"]) == len(list(cnn.parameters()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -10,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..kit.session_log import source_hash
+from . import handin
 from .archive import MB, HandInError
 
 PLAIN = 8 * MB  # a notebook up to this size is parsed as it is
 LONGEST_ANSWER = 20_000  # characters of an answer that are kept
 LONGEST_OUTPUT = 200_000  # characters of a cell's output that are looked at
 FORMAT = 4
-_STUB = re.compile(r"^[*_\s]*your answer( here)?[*_\s:]*", re.IGNORECASE)
-_REMARK = re.compile(r"<!--.*?-->", re.DOTALL)
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -36,9 +35,8 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the source, as the log of executed cells has it: lines end in "\\n"."""
-        source = self.source.replace("\r\n", "\n").replace("\r", "\n")
-        return hashlib.sha256(source.encode()).hexdigest()
+        """The SHA-256 of the source, as the log of executed cells has it."""
+        return source_hash(self.source)
 
 
 @dataclass
@@ -256,15 +254,11 @@ def answer_to(question: Question, cells: dict[int, Cell], notebook: Notebook) ->
 
 
 def answer_text(source: str) -> str:
-    """What a student wrote into an answer cell, without the words that stood there before.
-
-    Without a letter or a digit it is no answer: "".
-    """
-    source = source[: 2 * LONGEST_ANSWER]  # the search for remarks takes its square
-    text = _STUB.sub("", _REMARK.sub("", source).lstrip()).strip()
+    """What a student wrote into an answer cell, cut off where it is far too long."""
+    text = handin.answer_text(source[: 2 * LONGEST_ANSWER])  # the search for remarks is slow
     if len(text) > LONGEST_ANSWER:
         text = f"{text[:LONGEST_ANSWER]} ... (it is longer)"
-    return text if re.search(r"\w", text) else ""
+    return text
 
 
 def closest(notebook: Notebook, templates: dict[str, Notebook]) -> tuple[str, float]:

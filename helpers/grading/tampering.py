@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..kit.identity import seed_of
+from ..kit.notebooks import COMPARISON, METHOD_OF
 from ..recipes import METHODS
 from .case import Case
 from .cells import Notebook
@@ -24,14 +25,7 @@ from .printed import (
 )
 from .read import LogLine, accuracy_of, dig, number_of, text_of, time_of
 
-# Notebooks by what they record; the template's own are found by these numbers.
-NOTEBOOK_OF = {
-    "bn_cnn": "02",
-    "resnet18_finetune": "03",
-    "resnet18_extractor": "04",
-    "efficientnet_b5_finetune": "05",
-}
-COMPARISON = "06"
+NOTEBOOK_OF = {method: number for number, method in METHOD_OF.items()}
 SLACK = 120  # seconds that a record may be older or younger than the cell that wrote it
 
 

@@ -67,6 +67,7 @@ def train_method(
     torch.manual_seed(workspace.seed)
     with processes.one_goes_first():  # it may have to download the weights
         model = build(data.num_classes, pretrained=workspace.pretrained)
+    workspace = workspace.suited_to(model)
     if method in FROZEN:
         run = train_head(workspace, recipe, model, head, data, processes)
     else:
