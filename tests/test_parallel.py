@@ -105,7 +105,10 @@ def test_gradients_are_those_of_the_two_halves_of_each_batch(measured, pictures)
         epochs.append({name: value.detach().clone() for name, value in model.named_parameters()})
     best, _ = measured[0]["norm"]["best"]
     weights = {name: measured[0]["norm"]["weights"][name] for name in epochs[0]}
-    torch.testing.assert_close(weights, epochs[best - 1], **ROUNDING)
+    first = ranks.norm_network().state_dict()
+    assert max(float((value - first[name]).abs().max()) for name, value in weights.items()) > 0.02
+    # BatchNorm over few samples magnifies rounding, which differs with the version of torch.
+    torch.testing.assert_close(weights, epochs[best - 1], rtol=1e-3, atol=1e-3)
 
 
 def test_only_the_first_process_prints_and_records(two):

@@ -219,11 +219,19 @@ def is_outside(name: str) -> bool:
     return name.startswith("/") or ":" in name.split("/")[0] or ".." in name.split("/")
 
 
+class _Spooled(tempfile.SpooledTemporaryFile):
+    """A temporary file as zipfile needs it: before Python 3.11 it lacked a method."""
+
+    def seekable(self) -> bool:
+        """It always is."""
+        return True
+
+
 class InnerZip(ZipArchive):
     """A zip file that lies in another archive."""
 
     def __init__(self, outer: Archive, name: str) -> None:
-        self.copy = tempfile.SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 (see close)
+        self.copy = _Spooled(max_size=IN_MEMORY)
         try:
             with outer.reading(name, MOST_IN_ONE) as stream:
                 while block := stream.read(MB):
