@@ -524,3 +524,10 @@ def test_a_new_head_learns(data):
     before = model.fc.weight.clone()
     train(model, data, num_epochs=1)
     assert not torch.equal(model.fc.weight, before)
+
+
+def test_the_epoch_table_says_what_its_numbers_are_about(cnn, data, capsys):
+    note = "drawn flowers, not photographs"
+    optimizer = torch.optim.SGD(cnn.parameters(), lr=0.1)
+    train_model(cnn, dataclasses.replace(data, note=note), CRITERION, optimizer, num_epochs=1)
+    assert capsys.readouterr().out.splitlines()[-1].endswith(f"({note})")

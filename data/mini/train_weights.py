@@ -255,7 +255,7 @@ def main(arguments: list[str] | None = None) -> int:
     pack(model.state_dict(), path)
     model.load_state_dict(unpack(path))
     score = accuracy(model, *held_out_pictures())
-    print(f'"{options.network}": ("{path.name}", "{sha256(path)}", {score:.4f})')
+    print(f'"{options.network}": DrawnWeights("{path.name}", "{sha256(path)}", {score:.4f}),')
     return 0
 
 
