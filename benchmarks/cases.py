@@ -40,7 +40,7 @@ from .measure import (
     precision_name,
     training_flops,
 )
-from .plan import Bench, Plan, few_pictures, open_bench
+from .plan import Bench, Plan, few_pictures, nothing_decoded, open_bench
 from .report import Row
 from .tutorial_way import BN_CNN_ACCURACY, BN_CNN_EPOCHS, NUM_EPOCHS
 
@@ -56,7 +56,7 @@ def extractor(bench: Bench) -> Iterator[Row]:
     start = kit_way.resnet18(bench, data)
     train = tutorial_resnet18(bench, data, start, frozen=True)
     kit_sides = {
-        f"{views} view{'s' * (views > 1)}": functools.partial(kit_way.extractor, bench, views)
+        f"{views} view{'s' * (views > 1)}": from_files(kit_way.extractor, bench, views)
         for views in (1, FEATURE_VIEWS)
     }
     laps = in_turn({TUTORIAL: lambda: train(1)[0], **kit_sides}, rounds=bench.plan.rounds)
@@ -109,7 +109,7 @@ def finetune(bench: Bench) -> Iterator[Row]:
         f"from picture files to {reached['val_accuracy']:.1%} val, {TUTORIAL}'s best",
         f"{TUTORIAL}, {reached['epoch']} epochs",
         seconds,
-        *timed(functools.partial(kit_way.finetune, bench)),
+        *timed(from_files(kit_way.finetune, bench)),
         accuracy=reached["val_accuracy"],
         aim=20,
         how=how,
@@ -138,7 +138,7 @@ def bn_cnn(bench: Bench) -> Iterator[Row]:
         f"from picture files to {BN_CNN_ACCURACY:.1%} val",
         f"{TUTORIAL}, {BN_CNN_EPOCHS} epochs",
         BN_CNN_EPOCHS * epoch,
-        *timed(functools.partial(kit_way.bn_cnn, bench)),
+        *timed(from_files(kit_way.bn_cnn, bench)),
         accuracy=BN_CNN_ACCURACY,
         aim=10,
         how=f"one epoch of training alone was measured ({epoch:.1f} s), TIMES the "
@@ -267,6 +267,18 @@ def one_epoch(
     """The kit's training as a side: each call trains `model` for an epoch more."""
     recipe = dataclasses.replace(recipe, num_epochs=1)
     return functools.partial(kit_way.train, bench, recipe, model, data, head=head)
+
+
+def from_files(
+    way: Callable[..., TrainingRun], bench: Bench, *arguments: int
+) -> Callable[[], TrainingRun]:
+    """One of the kit's ways as a side that begins with picture files: nothing is decoded yet."""
+
+    def side() -> TrainingRun:
+        with nothing_decoded(bench) as fresh:
+            return way(fresh, *arguments)
+
+    return side
 
 
 def epochs_in_turn(
@@ -439,7 +451,7 @@ def accuracy_text(bench: Bench, run: TrainingRun, curve: dict[str, Any] | None) 
     return f"{text}, of {TUTORIAL} {best(curve)['val_accuracy']:.1%} (best of 25 epochs)"
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: what it moves to the device could not be trained any more
 def largest_difference(
     bench: Bench, published: nn.Module, ours: nn.Module, images: torch.Tensor
 ) -> float:
@@ -480,12 +492,12 @@ def answer(task: str, plan: str) -> None:
 
 def first_epochs(plan: Plan) -> list[float]:
     """Seconds of the kit's first epochs in this process."""
-    return epoch_seconds(kit_way.finetune(open_bench(plan), 1 + plan.rounds))
+    return epoch_seconds(from_files(kit_way.finetune, open_bench(plan), 1 + plan.rounds)())
 
 
 def kit_memory(plan: Plan) -> int:
     """Peak bytes of this process after an epoch of the kit."""
-    kit_way.finetune(open_bench(plan), 1)
+    from_files(kit_way.finetune, open_bench(plan), 1)()
     return peak_memory()
 
 

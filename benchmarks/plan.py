@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import helpers
@@ -57,6 +59,19 @@ class Bench:
         """The same, on the pictures of another folder."""
         plan = dataclasses.replace(self.plan, dataset=str(folder))
         return dataclasses.replace(self, plan=plan)
+
+
+@contextlib.contextmanager
+def nothing_decoded(bench: Bench) -> Iterator[Bench]:
+    """The same, on a machine that has decoded none of the pictures yet: for times from the files.
+
+    What it decodes is deleted in the end.
+    """
+    usual = bench.workspace.decoded_dir
+    usual.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=usual, ignore_cleanup_errors=True) as folder:
+        workspace = dataclasses.replace(bench.workspace, decoded_dir=Path(folder))
+        yield dataclasses.replace(bench, workspace=workspace)
 
 
 def open_bench(plan: Plan) -> Bench:

@@ -195,7 +195,7 @@ def load_data(
             check_all(paths, f"checking {split} pictures"),
             short_side=round(size * 8 / 7),
             name=f"{listing.name} {split}",
-            folder=workspace.data_dir / "decoded",
+            folder=workspace.decoded_dir,
         )
         pictures = Pictures(
             store,

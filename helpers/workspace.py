@@ -35,6 +35,7 @@ class Workspace:
     precision: torch.dtype  # of the network's arithmetic; weights and losses stay float32
     threads: int  # processor threads that one operation may use
     data_dir: Path
+    decoded_dir: Path  # for decoded pictures; they are made again when they are not there
     results_dir: Path  # of this profile
     pretrained: str  # where pretrained weights come from, for `resnet18` and `efficientnet_b5`
     processes: int = 1  # that train together, with `threads` each
@@ -113,6 +114,7 @@ def find_workspace(
         precision=choose_precision(device),
         threads=torch.get_num_threads(),
         data_dir=data_dir,
+        decoded_dir=data_dir / "decoded",
         results_dir=results_dir / profile,
         pretrained="imagenet" if profile == "full" else "drawn",
     )

@@ -21,6 +21,7 @@ from benchmarks import cases, kit_way, measure, plan, report, tutorial_way
 from benchmarks.cases import CASES
 from benchmarks.plan import Bench, Plan
 from benchmarks.report import Report, Row, markdown, plot_ratios, read_report
+from helpers.kit import picture_store
 from helpers.kit.errors import KitError
 from helpers.training import TrainingRun
 
@@ -459,6 +460,7 @@ class TestCases:
         torch.manual_seed(1)
         other = helpers.bn_cnn(3, widths=(8, 16))
         assert cases.largest_difference(bench, cnn, cnn, images) < 1e-4
+        cnn(images).sum().backward()  # in float32 it can still be trained
         with pytest.raises(KitError, match="the two ways to run B5 differ"):
             cases.largest_difference(bench, cnn, other, images)
 
@@ -527,6 +529,21 @@ class TestCommandLine:
         monkeypatch.setattr(cli, "CASES", {"stopped": stopped})
         assert cli.main(quick) == 130
         assert len(read_report(next(tmp_path.glob("*.json"))).rows) == 1
+
+    def test_nothing_is_decoded_beforehand(self, bench, monkeypatch):
+        monkeypatch.setattr(picture_store, "IN_MEMORY", 0)
+        monkeypatch.setattr(picture_store, "SPARE_DISK", 0)
+        usual = bench.workspace.decoded_dir
+
+        def first_picture(fresh: Bench) -> list[Path]:
+            data = fresh.data(fresh.recipe("resnet18_finetune"))
+            before = list(usual.rglob("*.pixels"))
+            next(iter(data.train))
+            return [path for path in usual.rglob("*.pixels") if path not in before]
+
+        for _ in range(2):  # each time anew, and nothing stays
+            assert len(cases.from_files(first_picture, bench)()) == 1
+            assert not list(usual.rglob("*.pixels"))
 
     def test_a_few_pictures_are_a_data_set(self, bench, tmp_path):
         folder = plan.few_pictures(bench, tmp_path, {"train": 5, "val": 2, "test": 1}, classes=2)
