@@ -94,13 +94,15 @@ def resnet18(
     return model
 
 
-def efficientnet_b5(num_classes: int) -> nn.Module:
-    """EfficientNet-B5 with random weights and its head under the right name, `_fc`.
+def efficientnet_b5(weights: Mapping[str, torch.Tensor], num_classes: int) -> nn.Module:
+    """EfficientNet-B5 with its head under the right name, `_fc`.
 
-    The assignment put it under `.fc`, where it was not in use; that cost no time.
+    The assignment put it under `.fc`, where it was not in use; that cost no time. `weights`, head
+    included, stand for those of `EfficientNet.from_pretrained`.
     """
     model = EfficientNet.from_name("efficientnet-b5")
     model._fc = nn.Linear(model._fc.in_features, num_classes)
+    model.load_state_dict(weights)
     return model
 
 
