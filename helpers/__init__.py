@@ -1,45 +1,9 @@
-"""Helpers of the transfer-learning assignment: exactly the names that its notebooks use."""
+"""Helpers of the transfer-learning assignment: exactly the names that its notebooks use.
 
-from .data import channel_statistics, few_per_class, load_data, picture_sizes
-from .models import (
-    bn_cnn,
-    check_head,
-    count_parameters,
-    efficientnet_b5,
-    freeze,
-    newnet,
-    replace_head,
-    resnet18,
-    summarize,
-)
-from .plots import (
-    draw_network,
-    imshow,
-    plot_accuracy_against_count,
-    plot_accuracy_against_time,
-    plot_batchnorm,
-    plot_class_accuracy,
-    plot_class_balance,
-    plot_comparison,
-    plot_filters,
-    plot_history,
-    plot_layer_changes,
-    plot_picture_sizes,
-    plot_schedule,
-    plot_val_curves,
-    show_augmentation,
-    show_confused,
-    show_feature_maps,
-    show_predictions,
-    show_samples,
-)
-from .recipes import METHODS, get_recipe
-from .results import (
-    compare_pairs,
-    comparison_table,
-    format_table,
-    load_results,
-    save_result,
-)
-from .training import autocast, compute_features, test, train_model
-from .workspace import start
+They are listed in `__init__.pyi`, next to this file. A module is imported when one of its names is
+first used, so that `python -m helpers --help`, grading and `start()` need not wait for all of them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from helpers import __main__ as cli
@@ -20,6 +23,16 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.setenv("KIT_PROFILE", "mini")
     return tmp_path
+
+
+def test_help_does_not_wait_for_torch():
+    code = (
+        "import sys; from helpers.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(*{'torch', 'matplotlib', 'scipy', 'nbformat'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["download"], ["check"], ["submit"], ["release"]])

@@ -22,7 +22,6 @@ from helpers import (
     freeze,
     get_recipe,
     newnet,
-    replace_head,
     resnet18,
     save_result,
     test,
@@ -30,6 +29,7 @@ from helpers import (
 )
 from helpers.data import make_loader
 from helpers.kit.errors import KitError
+from helpers.models import replace_head
 from helpers.training import Features
 
 CRITERION = nn.CrossEntropyLoss()

@@ -18,12 +18,11 @@ from helpers import (
     efficientnet_b5,
     freeze,
     newnet,
-    replace_head,
     resnet18,
     summarize,
 )
 from helpers.kit.errors import KitError
-from helpers.models import in_eval_mode, is_frozen
+from helpers.models import in_eval_mode, is_frozen, replace_head
 
 
 @pytest.fixture(scope="module")

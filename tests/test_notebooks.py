@@ -10,6 +10,8 @@ import nbformat
 import pytest
 from nested import run_pytest
 
+import helpers
+
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 NAMES = (
     "01_dataset_tour",
@@ -49,6 +51,19 @@ def test_each_question_is_followed_by_its_answer(name):
     assert 3 <= len(questions) <= 5
     assert answers == [place + 1 for place in questions]
     assert all(cells[place].cell_type == "markdown" for place in questions + answers)
+
+
+def test_helpers_gives_exactly_the_names_that_notebooks_use():
+    imported = set()
+    for path in NOTEBOOKS.rglob("*.ipynb"):
+        for cell in nbformat.read(path, as_version=4).cells:
+            # `!` and `%` lines are no Python; the names are imported in cells without them.
+            if cell.cell_type == "code" and "from helpers import" in cell.source:
+                for node in ast.walk(ast.parse(cell.source)):
+                    if isinstance(node, ast.ImportFrom) and node.module == "helpers":
+                        imported |= {alias.name for alias in node.names}
+    assert imported == set(helpers.__all__)
+    assert all(getattr(helpers, name).__name__ == name for name in imported - {"METHODS"})
 
 
 @EACH

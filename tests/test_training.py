@@ -14,9 +14,10 @@ from tiny import SPLITS, vector_data
 from torch import nn
 from torch.optim import lr_scheduler
 
-from helpers import bn_cnn, compute_features, freeze, replace_head, resnet18, test, train_model
+from helpers import bn_cnn, compute_features, freeze, resnet18, test, train_model
 from helpers.data import make_loader, normalize
 from helpers.kit.errors import KitError
+from helpers.models import replace_head
 from helpers.training import BestWeights, Features, accuracy_interval, evaluate
 
 CRITERION = nn.CrossEntropyLoss()

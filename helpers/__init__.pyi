@@ -1,0 +1,44 @@
+"""What `import helpers` gives: the one list of these names, for Python and for editors."""
+
+from .data import channel_statistics, few_per_class, load_data, picture_sizes
+from .models import (
+    bn_cnn,
+    check_head,
+    count_parameters,
+    efficientnet_b5,
+    freeze,
+    newnet,
+    resnet18,
+    summarize,
+)
+from .plots import (
+    draw_network,
+    imshow,
+    plot_accuracy_against_count,
+    plot_accuracy_against_time,
+    plot_batchnorm,
+    plot_class_accuracy,
+    plot_class_balance,
+    plot_comparison,
+    plot_filters,
+    plot_history,
+    plot_layer_changes,
+    plot_picture_sizes,
+    plot_schedule,
+    plot_val_curves,
+    show_augmentation,
+    show_confused,
+    show_feature_maps,
+    show_predictions,
+    show_samples,
+)
+from .recipes import METHODS, get_recipe
+from .results import (
+    compare_pairs,
+    comparison_table,
+    format_table,
+    load_results,
+    save_result,
+)
+from .training import autocast, compute_features, test, train_model
+from .workspace import start
