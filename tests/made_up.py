@@ -87,6 +87,7 @@ def _record(folder: Path, method: str, score: Score, student: str | None, profil
             "device": "cpu",
             "device_name": "a processor",
             "threads": 2,
+            "processes": 1,
             "precision": "float32",
             "system": "Linux",
         },

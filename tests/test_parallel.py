@@ -11,6 +11,7 @@ import torch
 from ranks import Ended, run_ranks
 from tiny import vector_data, write_class_folders
 
+from helpers.kit import parallel
 from helpers.kit.errors import KitError
 from helpers.kit.parallel import ALONE, Processes, Share, part_of
 
@@ -165,6 +166,21 @@ def test_workers_are_kept():
 
 
 # Devices
+
+
+@pytest.mark.parametrize(
+    ("wish", "processes", "threads"),
+    [(None, 2, 4), ("1", 2, 4), ("1", 3, 2), ("1", 16, 1), ("6", 2, None)],
+)
+def test_processes_share_the_cores(monkeypatch, wish, processes, threads):
+    given = []
+    monkeypatch.setattr(parallel.torch, "set_num_threads", given.append)
+    monkeypatch.setattr(parallel.psutil, "cpu_count", lambda logical: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if wish is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", wish)
+    parallel.share_cores(processes)
+    assert given == ([] if threads is None else [threads])
 
 
 def test_more_processes_than_gpus(monkeypatch):

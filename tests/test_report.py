@@ -14,6 +14,7 @@ from made_up import write_result
 from matplotlib.figure import Figure
 from nbformat import v4
 
+from helpers.kit.files import read_json, write_json
 from helpers.kit.report import write_report
 from helpers.recipes import METHODS
 from helpers.workspace import find_workspace
@@ -118,6 +119,15 @@ def test_tables_are_accessible(workspace):
     for table in tables:
         assert table.caption.text
         assert {head.get("scope") for head in table.find_all("th")} == {"col", "row"}
+
+
+@pytest.mark.parametrize(("count", "text"), [(1, "(cpu), 2 threads"), (3, "3 processes with 2")])
+def test_processes_that_trained_together_are_named(workspace, count, text):
+    path = write_result(workspace.results_dir, "bn_cnn") / "record.json"
+    record = read_json(path)
+    record["machine"]["processes"] = count
+    write_json(path, record)
+    assert text in write_report(workspace, []).read_text(encoding="utf-8")
 
 
 def test_missing_methods_are_named(workspace):

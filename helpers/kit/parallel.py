@@ -23,6 +23,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -216,6 +217,7 @@ def joined(timeout: datetime.timedelta = TIMEOUT) -> Iterator[Processes]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield ALONE
         return
+    share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     store, processes = _meet_others(timeout)
     try:
         with _told_to_stop(processes), _silent(not processes.is_first), in_contact():
@@ -227,6 +229,17 @@ def joined(timeout: datetime.timedelta = TIMEOUT) -> Iterator[Processes]:
             print(file=sys.stderr)  # process 0 may have left its bar on this line
         raise
     distributed.destroy_process_group()
+
+
+def share_cores(count: int) -> None:
+    """Give this process its part of the machine's cores, of which `count` processes make use.
+
+    torchrun leaves one to each, `OMP_NUM_THREADS=1`, however many there are. Another number in that
+    variable is a person's wish and stays.
+    """
+    if os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        cores = psutil.cpu_count(logical=False) or os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // count))
 
 
 def _meet_others(timeout: datetime.timedelta) -> tuple[distributed.Store, Processes]:

@@ -116,8 +116,10 @@ def _data_set(data: dict) -> str:
 
 def _machine(record: dict) -> str:
     machine, versions = record["machine"], record["versions"]
+    count = machine["processes"]
+    processes = f"{count} processes with " if count > 1 else ""
     return (
-        f"{machine['device_name']} ({machine['device']}), {machine['threads']} threads, "
+        f"{machine['device_name']} ({machine['device']}), {processes}{machine['threads']} threads, "
         f"{machine['precision']}, torch {versions['torch']}, {machine['system']}"
     )
 
