@@ -11,8 +11,8 @@ import torch
 import torchvision
 from torch import nn
 
+from .kit.display import show_small_figures
 from .kit.errors import KitError
-from .kit.figures import show_small_figures
 from .kit.files import read_json, write_json
 from .kit.flowers import flowers102_is_present
 from .kit.identity import seed_of

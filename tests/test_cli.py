@@ -35,6 +35,12 @@ def test_help_does_not_wait_for_torch():
     assert done.stdout.splitlines()[-1] == ""
 
 
+def test_starting_loads_torch_and_no_figures():
+    code = "import sys, helpers; helpers.start(); print(*{'matplotlib', 'scipy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == ""
+
+
 @pytest.mark.parametrize("command", [[], ["run"], ["download"], ["check"], ["submit"], ["release"]])
 def test_help(command, capsys):
     with pytest.raises(SystemExit) as end:

@@ -10,14 +10,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 from made_up import write_result
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import nn
 from torch.optim import lr_scheduler
 
 import helpers
 from helpers import METHODS, load_results, test, train_model
 from helpers.data import denormalize
+from helpers.kit.display import show_small_figures
+from helpers.kit.figures import SmallFigure
 from helpers.plots import learning_rates
 
 NOTE = "drawn flowers (mini profile), not photographs"
@@ -169,3 +173,14 @@ def test_the_schedule_that_is_drawn_is_the_one_that_is_followed():
         optimizer.step()
         scheduler.step()
     assert np.allclose(rates, followed)
+
+
+def test_a_notebook_shows_figures_as_small_pngs(monkeypatch):
+    monkeypatch.setattr("IPython.core.history.HistoryAccessor.enabled", False)
+    InteractiveShell.clear_instance()
+    shell = InteractiveShell.instance()
+    show_small_figures()  # before any figure is there, as start() does
+    figure = SmallFigure(figsize=(1, 1))
+    shown = shell.display_formatter.format(figure)[0]["image/png"]
+    InteractiveShell.clear_instance()
+    assert Image.open(io.BytesIO(shown)).mode == "P"  # a palette of few colours

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import sys
 
 from matplotlib.figure import Figure
 from PIL import Image
@@ -27,14 +26,3 @@ def png_of(figure: Figure, *, dpi: float | None = None) -> bytes:
     small = io.BytesIO()
     picture.save(small, format="png", optimize=True)
     return small.getvalue()
-
-
-def show_small_figures() -> None:
-    """In a notebook, show each `SmallFigure` that way; elsewhere do nothing."""
-    if "IPython" not in sys.modules:
-        return
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    if shell is not None:
-        shell.display_formatter.formatters["image/png"].for_type(SmallFigure, png_of)
