@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from helpers.kit.errors import KitError
-from helpers.workspace import show_path
+from helpers.kit.folders import show_path
 
 from .cases import CASES
 from .measure import machine_facts

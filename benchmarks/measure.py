@@ -22,9 +22,10 @@ import torchvision
 from torch import nn
 
 from helpers.kit.errors import KitError
+from helpers.kit.folders import ROOT
 from helpers.models import in_eval_mode
 from helpers.results import device_name
-from helpers.workspace import ROOT, Workspace
+from helpers.workspace import Workspace
 
 FORWARD_AND_BACKWARD = 3  # backward counts twice forward: gradients of the inputs and the weights
 MATRIX_SIDE = 4096

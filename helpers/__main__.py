@@ -262,7 +262,7 @@ def _download(options: argparse.Namespace) -> int:
 def _items(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
     """What to fetch, by name. Raises `KitError` for an unknown data set."""
     from .kit import downloads, sources, weights
-    from .workspace import folders
+    from .kit.folders import folders
 
     data_dir, _ = folders()
     items: dict[str, Callable[[], object]] = {}

@@ -15,11 +15,11 @@ from .kit.display import show_small_figures
 from .kit.errors import KitError
 from .kit.files import read_json, write_json
 from .kit.flowers import flowers102_is_present
+from .kit.folders import folders, show_path
 from .kit.identity import seed_of
 from .kit.memory import keep_freed_memory
 from .kit.session_log import log_cells
 
-ROOT = Path(__file__).resolve().parents[1]
 PROFILES = ("mini", "full")
 
 
@@ -118,30 +118,6 @@ def find_workspace(
         results_dir=results_dir / profile,
         pretrained="imagenet" if profile == "full" else "drawn",
     )
-
-
-def folders() -> tuple[Path, Path]:
-    """The data folder and the results folder; also makes `TORCH_HOME` absolute, for torch."""
-    if os.environ.get("TORCH_HOME"):
-        os.environ["TORCH_HOME"] = str(folder_from_environment("TORCH_HOME", ""))
-    else:  # torch would take an empty one for the folder that it stands in
-        os.environ.pop("TORCH_HOME", None)
-    return folder_from_environment("KIT_DATA", "data"), folder_from_environment(
-        "KIT_RESULTS", "results"
-    )
-
-
-def folder_from_environment(variable: str, default: str) -> Path:
-    """The folder that an environment variable names; relative ones are below the kit's root."""
-    return (ROOT / Path(os.environ.get(variable) or default).expanduser()).resolve()
-
-
-def show_path(path: Path) -> str:
-    """A path as a person wants to read it: relative to the kit or to the home folder."""
-    for base, prefix in ((ROOT, ""), (Path.home(), "~/")):
-        if path.is_relative_to(base):
-            return prefix + (path.relative_to(base).as_posix())
-    return str(path)
 
 
 def choose_profile(wanted: str | None, data_dir: Path) -> tuple[str, str]:

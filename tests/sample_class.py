@@ -229,6 +229,9 @@ def _notebook(hand_in: HandIn, number: str, labels: Labels) -> dict:
     """The repository's notebook with this student's outputs and answers."""
     notebook = copy.deepcopy(templates()[number])
     method = next((m for m, n in NOTEBOOK.items() if n == number), None)
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    for count, cell in enumerate(code, start=1):
+        cell["execution_count"] = count
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if "answer" in cell["metadata"].get("tags", []):

@@ -8,9 +8,10 @@ import pytest
 from helpers.kit.errors import KitError
 from helpers.kit.files import read_json
 from helpers.kit.flowers import flowers102_is_present
+from helpers.kit.folders import folder_from_environment
 from helpers.kit.runner import run_notebooks
 from helpers.kit.weights import IMAGENET
-from helpers.workspace import find_workspace, folder_from_environment
+from helpers.workspace import find_workspace
 
 pytestmark = pytest.mark.slow
 

@@ -287,17 +287,31 @@ def test_a_process_that_dies_costs_one_row(labels, tmp_path, monkeypatch):
     assert all(grade.was_read for name, grade in grades.items() if name != "deadly")
 
 
-def test_grading_brings_no_torch_of_its_own():
+def test_grading_loads_no_torch(sample, tmp_path):
+    """A whole class is graded in a process that never loads what training needs."""
+    folder, kinds = sample
     code = (
-        "import sys, types, pathlib\n"
+        "import sys, types\n"
         "package = types.ModuleType('helpers'); package.__path__ = [sys.argv[1]]\n"
         "sys.modules['helpers'] = package\n"
-        "import helpers.grading.grade\n"
-        "assert not {'torch', 'matplotlib', 'nbconvert'} & set(sys.modules)"
+        "from pathlib import Path\n"
+        "from helpers.grading import grade, release\n"
+        "found = {'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)\n"
+        "assert not found, found\n"
+        "grades = grade.grade_class(Path(sys.argv[2]), Path(sys.argv[3]), workers=1)\n"
+        "found = {'torch', 'torchvision', 'matplotlib', 'nbconvert'} & set(sys.modules)\n"
+        "assert not found, found\n"
+        "print(len(grades))"
     )
-    folder = str(grade_module.Path(grade_module.__file__).parents[1])
-    done = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    package = grade_module.Path(grade_module.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(package), str(folder / "hand-ins"), str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"KIT_DATA": str(folder / "data")},
+    )
     assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(len(kinds))
 
 
 # Single flags
@@ -362,11 +376,23 @@ def test_files_changed_after_packing_are_flagged(two, labels, tmp_path):
     assert read.changed == ["results/log.jsonl"]
 
 
-def test_a_log_without_names_of_notebooks_is_understood(two, labels, tmp_path):
+@pytest.mark.parametrize("name", [None, "Untitled.ipynb"])
+def test_a_log_without_names_of_notebooks_is_understood(name, two, labels, tmp_path):
     hand_in = copy.deepcopy(two[0])
     for line in hand_in.log:
-        line["notebook"] = None
+        line["notebook"] = name
     assert flags_of(case_of(hand_in, labels, tmp_path)) == []
+    # What ran under no name is about one notebook, not about all of them.
+    sessions = {line["notebook"]: line["session"] for line in two[0].log}
+    gone = next(session for name, session in sessions.items() if name.startswith("03"))
+    hand_in.log = [line for line in hand_in.log if line["session"] != gone]
+    other = hand_in.records["efficientnet_b5_finetune"]["finished"]
+    hand_in.records["bn_cnn"]["finished"] = other
+    flags = flags_of(case_of(hand_in, labels, tmp_path))
+    assert [flag.kind for flag in flags] == ["log", "date"]
+    assert flags[0].text.startswith("03_resnet18_finetune.ipynb has")
+    assert flags[0].text.endswith("none of them is logged")
+    assert "BN-CNN" in flags[1].text
 
 
 def test_without_labels_it_says_so(two, labels, tmp_path):

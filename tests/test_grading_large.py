@@ -18,7 +18,7 @@ import pytest
 import sample_class
 from sample_class import EDITS, SHORT_ANSWER, HandIn, build, make_hand_in, set_answer, zipped
 
-from helpers.workspace import ROOT
+from helpers.kit.folders import ROOT
 
 pytestmark = pytest.mark.slow
 SIZE = int(os.environ.get("KIT_CLASS", "300"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import copy
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -310,6 +311,9 @@ def test_roles_are_the_same_in_all_editions(solution):
 # The whole edition
 
 
+README = b"# A kit\n\n![what came out](docs/comparison.png)\n[guide](docs/instructors.md)\n"
+
+
 @pytest.fixture
 def kit(tmp_path, monkeypatch, solution) -> Path:
     """A kit of its own, without git: a few files, and one notebook with solutions."""
@@ -323,6 +327,7 @@ def kit(tmp_path, monkeypatch, solution) -> Path:
     ):  # fmt: skip
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"content of " + name.encode())
+    (root / "README.md").write_bytes(README)
     (root / "notebooks").mkdir()
     nbformat.write(solution, root / "notebooks" / NAME)
     monkeypatch.setattr(release, "ROOT", root)
@@ -350,7 +355,7 @@ def test_release_without_git(kit, tmp_path, capsys):
     out = tmp_path / "new" / "student"
     assert cli.main(["release", "--out", str(out)]) == 0
     assert files_in(out) == sorted([*STUDENT_FILES, f"notebooks/{NAME}"])
-    assert (out / "README.md").read_bytes() == b"content of README.md"
+    assert (out / "README.md").read_bytes() == README
     student = nbformat.read(out / "notebooks" / NAME, as_version=4)
     assert "the whole secret" not in "".join(sources(student))
     assert f"notebooks/{NAME}: 1 question, 3 TODOs, 3 checks" in capsys.readouterr().out
@@ -446,6 +451,9 @@ def test_students_get_every_module_that_theirs_import():
     names = {name.as_posix() for name in release.kit_files()}
     assert {"helpers/grading/submit.py", "helpers/kit/runner.py", "requirements.txt"} <= names
     assert not [name for name in names if name.startswith(("tests/", "notebooks/"))]
+    shown = {name for name in names if name.startswith("docs/")}
+    readme = (release.ROOT / "README.md").read_text(encoding="utf-8")
+    assert shown and shown == set(re.findall(r"\((docs/\w+\.(?:png|jpg))\)", readme))
     lacking = set()
     for name in filter(lambda name: name.startswith("helpers/"), names):
         if not name.endswith(".py"):

@@ -13,6 +13,7 @@ from helpers import load_data
 from helpers.kit import flowers
 from helpers.kit.errors import KitError
 from helpers.kit.flowers import DrawnFlowers
+from helpers.kit.folders import folder_from_environment
 from helpers.kit.sources import (
     REFUSED,
     TORCHVISION_SETS,
@@ -21,7 +22,6 @@ from helpers.kit.sources import (
     stratified_split,
 )
 from helpers.recipes import Augmentation
-from helpers.workspace import folder_from_environment
 
 NAMES = ("train", "val", "test")
 

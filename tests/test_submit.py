@@ -26,21 +26,27 @@ from helpers.grading.handin import (
     Manifest,
     answer_text,
     handin_name,
+    manifest_faults,
     questions_of,
-    read_manifest,
     safe_name,
     write_handin,
 )
 from helpers.kit import flowers, notebooks, runner
-from helpers.kit.errors import KitError
 from helpers.kit.files import read_json, sha256, write_json
+from helpers.kit.identity import seed_of
 from helpers.kit.notebooks import METHOD_OF, code_cells
 from helpers.kit.session_log import Entry, read_log, source_hash
 from helpers.kit.sources import Listing
-from helpers.workspace import seed_of
 
 STUDENT = "s1234567"
 MORNING = datetime.datetime(2026, 3, 1, 9, tzinfo=datetime.timezone.utc)
+
+
+def manifest_of(data: bytes | str) -> Manifest:
+    """A manifest as it was written, without a fault."""
+    values = json.loads(data)
+    assert manifest_faults(values) == []
+    return Manifest(**values)
 
 
 class Desk:
@@ -152,7 +158,7 @@ def test_complete_handin(desk, capsys):
     with desk.written() as archive:
         assert archive.filename.endswith("submission-s1234567.zip")
         content = {name: archive.read(name) for name in archive.namelist()}
-    manifest = read_manifest(content.pop(MANIFEST).decode())
+    manifest = manifest_of(content.pop(MANIFEST))
     assert (manifest.schema, manifest.student, manifest.name) == (1, STUDENT, "Ada Löwe")
     assert (manifest.profile, manifest.complete, manifest.missing) == ("full", True, [])
     assert manifest.files == {
@@ -443,7 +449,7 @@ def test_incomplete_anyway(desk, capsys):
     printed = capsys.readouterr().out
     assert "INCOMPLETE" in printed
     with desk.written() as archive:
-        manifest = read_manifest(archive.read(MANIFEST).decode())
+        manifest = manifest_of(archive.read(MANIFEST))
         names = archive.namelist()
         damaged = archive.read("results/resnet18_extractor/record.json")
     assert not manifest.complete
@@ -463,7 +469,7 @@ def test_mini_is_refused_without_anyway(desk, monkeypatch, capsys):
     assert not desk.out.exists()
     assert desk.submit("--anyway") == 0
     with desk.written() as archive:
-        manifest = read_manifest(archive.read(MANIFEST).decode())
+        manifest = manifest_of(archive.read(MANIFEST))
     assert (manifest.profile, manifest.complete) == ("mini", False)
 
 
@@ -572,7 +578,7 @@ def test_the_manifest_keeps_an_odd_id(make_desk):
     (path,) = desk.out.iterdir()
     assert path.name == f"submission-{safe_name('s/1: ß')}.zip"
     with desk.written() as archive:
-        assert read_manifest(archive.read(MANIFEST).decode()).student == "s/1: ß"
+        assert manifest_of(archive.read(MANIFEST)).student == "s/1: ß"
 
 
 # Questions and answers
@@ -633,10 +639,10 @@ MANIFEST_VALUES = {
 
 def test_manifest_round_trip(tmp_path):
     manifest = Manifest(**MANIFEST_VALUES)
-    assert read_manifest(manifest.as_json()) == manifest
+    assert manifest_of(manifest.as_json()) == manifest
     path = write_handin(tmp_path, manifest, {"a": b"1"})
     with zipfile.ZipFile(path) as archive:
-        written = read_manifest(archive.read(MANIFEST).decode())
+        written = manifest_of(archive.read(MANIFEST))
         assert archive.testzip() is None
         assert {info.date_time for info in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     assert written == dataclasses.replace(manifest, files={"a": hashlib.sha256(b"1").hexdigest()})
@@ -645,21 +651,15 @@ def test_manifest_round_trip(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"schema": 2}, "not of this version"),
+        ({"schema": 2}, "another version of the kit: schema 2"),
         ({"student": 7}, "no usable 'student': 7"),
         ({"complete": "yes"}, "no usable 'complete'"),
         ({"missing": [1]}, "damaged list"),
         ({"files": {"a": None}}, "damaged list"),
-        ({"created": "today"}, "or time"),
-        ({"created": "2026-03-01T12:00:00"}, "or time"),
+        ({"created": "today"}, "does not say when"),
+        ({"created": "2026-03-01T12:00:00"}, "does not say when"),
     ],
 )
 def test_damaged_manifest(change, message):
-    with pytest.raises(KitError, match=message):
-        read_manifest(json.dumps({"schema": handin.SCHEMA, **MANIFEST_VALUES, **change}))
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000])
-def test_what_is_no_manifest(text):
-    with pytest.raises(KitError, match=r"manifest\.json"):
-        read_manifest(text)
+    (fault,) = manifest_faults({"schema": handin.SCHEMA, **MANIFEST_VALUES, **change})
+    assert message in fault

@@ -14,7 +14,9 @@ from torch import nn
 import helpers
 from helpers.kit import flowers
 from helpers.kit.errors import KitError
-from helpers.workspace import ROOT, find_workspace, seed_of
+from helpers.kit.folders import ROOT
+from helpers.kit.identity import seed_of
+from helpers.workspace import find_workspace
 
 
 @pytest.fixture(autouse=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from .cells import Cell, Notebook, Question, answer_to, match_cells, questions_in
 from .labels import Labels
-from .read import HandIn, dig, text_of
+from .read import HandIn, LogLine, dig, text_of
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,42 @@ class Case:
             else ""
             for key, q in self.questions.items()
         }
+
+    @cached_property
+    def logs(self) -> dict[str, list[LogLine]]:
+        """By notebook, the lines of the log that are about it.
+
+        Not every kernel knows the name of its notebook, and notebooks are renamed: what a session
+        logged under no known name is about the notebook whose cells it ran most of.
+        """
+        names = {number: {template.name} for number, template in self.templates.items()}
+        for number, notebook in self.hand_in.notebooks.items():
+            names[number].add(posixpath.basename(notebook.name))
+        known = set().union(*names.values())
+        lines = self.hand_in.log or []
+        ran: dict[str, set[str]] = {}  # by session, the cells under no known name
+        for line in lines:
+            if line.notebook not in known:
+                ran.setdefault(line.session, set()).add(line.cell)
+        owners = {session: self._most_of(cells) for session, cells in ran.items()}
+        return {
+            number: [
+                line
+                for line in lines
+                if line.notebook in own
+                or (line.notebook not in known and number in owners[line.session])
+            ]
+            for number, own in names.items()
+        }
+
+    def _most_of(self, cells: set[str]) -> list[str]:
+        """The notebooks that hold most of these cells, by their hashes; [] when none holds any."""
+        shared = {
+            number: len(cells & {cell.digest for cell in notebook.code})
+            for number, notebook in self.hand_in.notebooks.items()
+        }
+        most = max(shared.values(), default=0)
+        return [number for number, count in shared.items() if count == most > 0]
 
     def own_labels(self, method: str) -> Labels | None:
         """The instructor's labels for a method's pictures, None when there are none."""

@@ -218,6 +218,7 @@ class Question:
     number: int
     text: str
     place: int  # index of the answer cell in the template
+    model: str = ""  # the model answer that stands there, if any
 
     @property
     def key(self) -> str:
@@ -230,7 +231,8 @@ def questions_of(number: str, template: Notebook) -> list[Question]:
     for index, cell in enumerate(template.cells[:-1]):
         answer = template.cells[index + 1]
         if "question" in cell.tags and "answer" in answer.tags:
-            questions.append(Question(number, len(questions) + 1, cell.source, index + 1))
+            model = answer_text(answer.source)
+            questions.append(Question(number, len(questions) + 1, cell.source, index + 1, model))
     return questions
 
 

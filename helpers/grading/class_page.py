@@ -214,8 +214,9 @@ def _answers(grades: Sequence[Grade], questions: Mapping[str, Question]) -> str:
         )
         name = f"Notebook {question.notebook}, question {question.number}"
         body = f"<dl>\n{items}\n</dl>" if items else "<p>Nobody has answered.</p>"
+        model = f'<p class="model">{escape(question.model)}</p>\n' if question.model else ""
         parts.append(
             f"<details>\n<summary>{escape(name)}: {len(given)} answers</summary>\n"
-            f'<p class="note">{escape(question.text)}</p>\n{body}\n</details>'
+            f'<p class="note">{escape(question.text)}</p>\n{model}{body}\n</details>'
         )
     return "\n".join(parts)

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..kit.errors import KitError
 from ..kit.files import only_writer, read_json, write_json, write_text
+from ..kit.folders import MINI_FOLDER, folders
 from ..kit.progress import track
 from . import cache
 from .case import Case
@@ -148,9 +149,6 @@ def read_templates() -> dict[str, Notebook]:
 
 
 def _labels() -> dict[str, Labels]:
-    from ..kit.flowers import MINI_FOLDER
-    from ..workspace import folders
-
     return known_labels(folders()[0], MINI_FOLDER)
 
 

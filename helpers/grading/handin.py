@@ -20,7 +20,6 @@ from typing import Any
 
 from nbformat import NotebookNode
 
-from ..kit.errors import KitError
 from ..kit.files import written_atomically
 from ..kit.notebooks import tags_of
 from ..kit.session_log import LOG_NAME
@@ -40,8 +39,8 @@ RESULT_FILES = ("record.json", "predictions.csv")
 
 QUESTION, ANSWER = "question", "answer"  # tags of cells
 ANSWER_STUB = "*Your answer:*"  # what an answer cell holds before there is an answer
-# The same as people leave it: without its stars, or as nbgrader writes it.
-_STUB = re.compile(r"^[*_\s]*your answer( here)?[*_\s:]*", re.IGNORECASE)
+# The same as people leave it: without its stars, as nbgrader writes it, or before a model answer.
+_STUB = re.compile(r"^[*_\s]*(your|model) answer( here)?[*_\s:]*", re.IGNORECASE)
 _REMARK = re.compile(r"<!--.*?-->", re.DOTALL)
 
 LONGEST_NAME = 64
@@ -97,21 +96,22 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def read_manifest(text: str) -> Manifest:
-    """Read a manifest; raises `KitError` that says why the text is none of this version."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise KitError(f"{MANIFEST} is no JSON: {error}") from None
-    if not isinstance(values, dict) or values.get("schema") != SCHEMA:
-        raise KitError(f"{MANIFEST} is not of this version of the kit (schema {SCHEMA})")
-    for name, types in _TYPES.items():
-        if type(values.get(name)) not in types:
-            raise KitError(f"{MANIFEST} has no usable {name!r}: {values.get(name)!r:.80}")
-    texts = [*values["missing"], *values["files"].values(), values["created"]]
-    if not all(isinstance(value, str) for value in texts) or not _is_time(values["created"]):
-        raise KitError(f"{MANIFEST} has a damaged list or time")
-    return Manifest(**{name: values[name] for name in _TYPES})
+def manifest_faults(values: Mapping[str, Any]) -> list[str]:
+    """What of a manifest is not as this version of the kit writes it, a sentence each."""
+    if values.get("schema") != SCHEMA:
+        return [f"{MANIFEST} is of another version of the kit: schema {values.get('schema')!r:.40}"]
+    faults = [
+        f"{MANIFEST} has no usable {name!r}: {values.get(name)!r:.80}"
+        for name, types in _TYPES.items()
+        if type(values.get(name)) not in types
+    ]
+    if not faults:
+        texts = [*values["missing"], *values["files"].values()]
+        if not all(isinstance(text, str) for text in texts):
+            faults.append(f"{MANIFEST} has a damaged list")
+        if not _is_time(values["created"]):
+            faults.append(f"{MANIFEST} does not say when it was packed: {values['created']!r:.80}")
+    return faults
 
 
 def _is_time(text: str) -> bool:

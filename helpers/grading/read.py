@@ -22,6 +22,7 @@ from ..recipes import METHODS
 from .archive import MB, MOST_IN_ONE, Archive, HandInError
 from .cells import PLAIN, Notebook, clean, closest, decode, parse_json, parse_notebook
 from .find import Place, guess_student
+from .handin import MANIFEST, manifest_faults
 from .slim import slim_json
 
 MOST_JSON = 4 * MB
@@ -120,16 +121,13 @@ def _find_student(hand_in: HandIn) -> None:
 
 
 def _read_manifest(archive: Archive, hand_in: HandIn) -> None:
-    manifest = _json_of(archive, "manifest.json", hand_in)
+    manifest = _json_of(archive, MANIFEST, hand_in)
     if manifest is None:
         return
     hand_in.manifest = manifest
     hand_in.name = text_of(manifest.get("name"))[:TEXT_LIMIT]
     hand_in.created = time_of(manifest.get("created"))
-    if manifest.get("schema") != 1:
-        hand_in.faults.append("its manifest is of another version of the kit")
-    if hand_in.created is None or not isinstance(manifest.get("files"), dict):
-        hand_in.faults.append("its manifest does not say when it was packed, or not what it holds")
+    hand_in.faults += manifest_faults(manifest)
     if manifest.get("complete") is not True:
         missing = manifest.get("missing")
         said = [text_of(line)[:TEXT_LIMIT] for line in missing] if isinstance(missing, list) else []

@@ -27,6 +27,7 @@ from nbformat import NotebookNode
 
 from ..kit.errors import KitError
 from ..kit.files import write_text
+from ..kit.folders import ROOT, show_path
 from ..kit.notebooks import (
     OWN_METADATA,
     bare_metadata,
@@ -34,7 +35,6 @@ from ..kit.notebooks import (
     select_notebooks,
     tags_of,
 )
-from ..workspace import ROOT, show_path
 from .handin import ANSWER, ANSWER_STUB, QUESTION, notebook_path, questions_of
 
 SOLUTION, MODEL_ANSWER = "solution", "model-answer"  # tags in the notebooks with solutions
@@ -42,17 +42,19 @@ TODO = "todo"  # tag of what is left of a solution
 BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
 CODE_STUB = '# TODO: your code here\nraise NotImplementedError("this is yours to write")'
 
-# What students get besides the notebooks: files, and folders with all that git knows in them ...
+# What students get besides the notebooks: files, and folders with all that git knows in them, by
+# name, so that nothing of the instructor's goes out because nobody thought of it ...
 STUDENT_PARTS = (
     ".gitignore",
     "README.md",
     "conftest.py",
     "data/mini",
-    "docs/comparison.png",
     "helpers",
     "pyproject.toml",
     "requirements.txt",
 )
+# ... the pictures that the README shows ...
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 # ... but of the grading only what handing in needs ...
 GRADING = PurePosixPath("helpers/grading")
 HANDING_IN = ("__init__.py", "handin.py", "submit.py")
@@ -360,19 +362,27 @@ def kit_files() -> list[PurePosixPath]:
 
     Inside a git repository, those that git knows; says which others are left out.
     """
-    tracked = _git_files()
+    parts, tracked = student_parts(), _git_files()
     if not tracked:
-        return sorted(filter(is_for_students, _all_files()))
-    for name in filter(is_for_students, _git_files("--others", "--exclude-standard")):
-        print(f"note: {name} is not copied, since git does not know it: `git add` it, or delete it")
-    return sorted(name for name in tracked if is_for_students(name) and (ROOT / name).is_file())
+        return sorted(name for name in _all_files(parts) if is_for_students(name, parts))
+    for name in _git_files("--others", "--exclude-standard"):
+        if is_for_students(name, parts):
+            mend = "`git add` it, or delete it"
+            print(f"note: {name} is not copied, since git does not know it: {mend}")
+    chosen = (name for name in tracked if is_for_students(name, parts))
+    return sorted(name for name in chosen if (ROOT / name).is_file())
 
 
-def is_for_students(name: PurePosixPath) -> bool:
+def student_parts() -> list[str]:
+    """The files and folders that students get, below the folder of the kit."""
+    return [*STUDENT_PARTS, *_PICTURE.findall((ROOT / "README.md").read_text(encoding="utf-8"))]
+
+
+def is_for_students(name: PurePosixPath, parts: Sequence[str]) -> bool:
     """Whether a file of the kit belongs into the student's edition as it is."""
     if name.is_relative_to(GRADING):
         return name.parent == GRADING and name.name in HANDING_IN
-    return any(name.is_relative_to(part) for part in STUDENT_PARTS)
+    return any(name.is_relative_to(part) for part in parts)
 
 
 def _git_files(*options: str) -> list[PurePosixPath]:
@@ -385,9 +395,9 @@ def _git_files(*options: str) -> list[PurePosixPath]:
     return [PurePosixPath(name) for name in names if name]
 
 
-def _all_files() -> Iterator[PurePosixPath]:
+def _all_files(parts: Sequence[str]) -> Iterator[PurePosixPath]:
     """Every file of the parts that students get, but for what running the kit leaves behind."""
-    for part in STUDENT_PARTS:
+    for part in parts:
         for path in [ROOT / part, *(ROOT / part).rglob("*")]:
             name = path.relative_to(ROOT)
             if path.is_file() and not any(one in LEFT_BEHIND for one in name.parts):

@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 from ..data import fingerprint
 from ..kit import notebooks as kit_notebooks
 from ..kit.errors import KitError
+from ..kit.folders import show_path
 from ..kit.notebooks import (
     COMPARISON,
     METHOD_OF,
@@ -29,7 +30,7 @@ from ..kit.notebooks import (
 from ..kit.session_log import LOG_NAME, Entry, best_session, read_log, source_hash
 from ..kit.sources import TORCHVISION_SETS, list_pictures
 from ..results import Result, check_belongs, read_result
-from ..workspace import Workspace, find_workspace, show_path
+from ..workspace import Workspace, find_workspace
 from .handin import (
     LOG,
     NOTEBOOKS,

@@ -6,7 +6,6 @@ A flag never takes a point. Each may have an honest cause; the text says what wa
 from __future__ import annotations
 
 import datetime
-import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from ..kit.identity import seed_of
 from ..kit.notebooks import COMPARISON, METHOD_OF
 from ..recipes import METHODS
 from .case import Case
-from .cells import Notebook
 from .printed import (
     accuracy_printed,
     epochs_printed,
@@ -127,8 +125,7 @@ def _log(case: Case) -> Iterator[Flag]:
     if case.hand_in.log is None:
         return
     for number, notebook in case.hand_in.notebooks.items():
-        lines = log_of(case, number)
-        logged = {line.cell for line in lines}
+        logged = {line.cell for line in case.logs[number]}
         # The log begins with the cell that calls start(): what ran before it is unknown to it.
         code = notebook.code
         first = next((i for i, cell in enumerate(code) if "start(" in cell.source), -1)
@@ -146,21 +143,10 @@ def _log(case: Case) -> Iterator[Flag]:
             )
 
 
-def log_of(case: Case, number: str) -> list[LogLine]:
-    """The log's lines that may be about one notebook: under its name, or under none.
-
-    A kernel does not always know the name of its notebook.
-    """
-    notebook: Notebook | None = case.hand_in.notebooks.get(number)
-    names = {"", case.templates[number].name}
-    names |= {posixpath.basename(notebook.name)} if notebook else set()
-    return [line for line in case.hand_in.log or () if line.notebook in names]
-
-
 def _dates(case: Case) -> Iterator[Flag]:
     """A record must have been written while a cell of its notebook ran."""
     for method, record in case.hand_in.records.items():
-        lines = [line for line in log_of(case, NOTEBOOK_OF[method]) if line.time is not None]
+        lines = [line for line in case.logs.get(NOTEBOOK_OF[method], []) if line.time is not None]
         finished = time_of(record.get("finished"))
         if not lines or any(_fits(finished, line) for line in lines):
             continue

@@ -17,16 +17,11 @@ from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from packaging.requirements import InvalidRequirement, Requirement
 
 from ..results import device_name
-from ..workspace import (
-    ROOT,
-    choose_device,
-    choose_precision,
-    folders,
-    show_path,
-)
+from ..workspace import choose_device, choose_precision
 from .errors import KitError
 from .files import sha256
 from .flowers import DrawnFlowers, flowers102_is_present
+from .folders import ROOT, folders, show_path
 from .notebooks import NOTEBOOK_FOLDER, notebook_paths
 from .weights import DRAWN, IMAGENET, find_drawn
 

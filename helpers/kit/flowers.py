@@ -7,10 +7,10 @@ from pathlib import Path
 from torchvision.datasets import Flowers102
 
 from .errors import KitError
+from .folders import MINI_FOLDER
 
 NUM_PICTURES = 8189  # Nilsback and Zisserman, 2008; names image_00001.jpg ... image_08189.jpg
 LABEL_FILES = ("imagelabels.mat", "setid.mat")
-MINI_FOLDER = Path(__file__).resolve().parents[2] / "data" / "mini"
 MINI_NOTE = "drawn flowers (mini profile), not photographs"
 
 

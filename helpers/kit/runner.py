@@ -25,9 +25,10 @@ from tqdm import tqdm
 from traitlets import default
 
 from ..results import comparison_table, format_table, load_results
-from ..workspace import ROOT, Workspace, find_workspace, show_path
+from ..workspace import Workspace, find_workspace
 from .errors import KitError
 from .files import only_writer, write_text
+from .folders import ROOT, show_path
 from .notebooks import (
     COMPARISON,
     METHOD_OF,

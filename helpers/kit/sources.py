@@ -11,7 +11,8 @@ import numpy as np
 from torchvision import datasets
 
 from .errors import KitError
-from .flowers import MINI_FOLDER, MINI_NOTE, DrawnFlowers, flowers102_is_present
+from .flowers import MINI_NOTE, DrawnFlowers, flowers102_is_present
+from .folders import MINI_FOLDER
 from .pictures import SUFFIXES
 
 REFUSED = {

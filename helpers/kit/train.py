@@ -15,8 +15,9 @@ from ..models import bn_cnn, efficientnet_b5, freeze, resnet18
 from ..recipes import Recipe, get_recipe
 from ..results import save_result
 from ..training import TrainingRun, compute_features, test, train_model
-from ..workspace import Workspace, show_path, start
+from ..workspace import Workspace, start
 from .errors import KitError
+from .folders import show_path
 from .parallel import ALONE, Processes
 from .preflight import check_schedule
 

@@ -13,7 +13,7 @@ from torchvision.models import ResNet18_Weights
 from .downloads import fetch
 from .errors import KitError
 from .files import sha256
-from .flowers import MINI_FOLDER
+from .folders import MINI_FOLDER
 from .packing import unpack
 
 
