@@ -192,9 +192,10 @@ def _add_grade(commands: argparse._SubParsersAction) -> None:
         help="grade the hand-ins of a class",
         description="Read hand-ins (a folder or zip of zips and folders, as learning systems "
         "export them), and write grades.csv, class.html, a feedback page a student, and tables for "
-        "Canvas, Moodle and nbgrader. Nothing of a student's is run. Each hand-in gets a row, "
-        "whatever is wrong with it. Free-text answers wait for you: read them in class.html, fill "
-        "in points.csv, and give the same command again. An interrupted run goes on the same way.",
+        "Canvas, Moodle and nbgrader. Without --rerun, nothing of a student's is run. Each hand-in "
+        "gets a row, whatever is wrong with it. Free-text answers wait for you: read them in "
+        "class.html, fill in points.csv, and give the same command again. An interrupted run goes "
+        "on the same way.",
     )
     grade.add_argument("submissions", type=Path, help="the folder or zip of hand-ins")
     grade.add_argument(
@@ -208,6 +209,30 @@ def _add_grade(commands: argparse._SubParsersAction) -> None:
     )
     grade.add_argument(
         "--workers", type=int, metavar="N", help="processes (default: one a processor)"
+    )
+    grade.add_argument(
+        "--rerun",
+        nargs="+",
+        default=[],
+        metavar="STUDENT",
+        help="also execute the notebooks of these students again, on the mini profile ('all': of "
+        "everybody). THIS RUNS THEIR CODE, with your rights to your files: time is limited "
+        "everywhere, memory and network only where the system can, and that is no sandbox. Do it "
+        "in a container, see docs/grading.md. What comes of it gives and takes no points",
+    )
+    grade.add_argument(
+        "--rerun-minutes",
+        type=float,
+        default=20.0,
+        metavar="N",
+        help="time limit for all notebooks of one student (default: 20)",
+    )
+    grade.add_argument(
+        "--rerun-memory",
+        type=float,
+        default=8.0,
+        metavar="GB",
+        help="memory limit of one notebook (default: 8; Linux)",
     )
     grade.set_defaults(command=_grade)
 
@@ -284,11 +309,20 @@ def _items(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
 def _grade(options: argparse.Namespace) -> int:
     """Grade, and say how many hand-ins a person must look at."""
     from .grading.grade import grade_class
+    from .grading.rerun import Limits
 
     if options.workers is not None and options.workers < 1:
         raise KitError(f"--workers {options.workers}: use at least 1")
+    for name in ("rerun_minutes", "rerun_memory"):
+        if not 0 < (value := getattr(options, name)) < 1e6:
+            raise KitError(f"--{name.replace('_', '-')} {value:g}: use more than 0")
     grades = grade_class(
-        options.submissions, options.out, rubric_path=options.rubric, workers=options.workers
+        options.submissions,
+        options.out,
+        rubric_path=options.rubric,
+        workers=options.workers,
+        rerun=options.rerun,
+        limits=Limits(options.rerun_minutes, options.rerun_memory),
     )
     unread = sum(not grade.was_read for grade in grades)
     flagged = sum(bool(grade.flags) for grade in grades)

@@ -11,7 +11,7 @@ from ..recipes import METHODS
 from .cells import Question, clean
 from .drawings import bars, scatter, strips
 from .feedback import style
-from .gradebook import Grade, flag_text, number, status
+from .gradebook import Grade, flag_text, number, rerun_rows, status
 from .rubric import Line, Rubric
 
 BINS = ("none", "under half", "over half", "all", "to read")
@@ -30,6 +30,8 @@ def class_page(grades: Sequence[Grade], rubric: Rubric, questions: Mapping[str, 
         ("experiment", "The class as an experiment", _experiment(grades)),
         ("answers", "Answers, question by question", _answers(grades, questions)),
     ]
+    if any(grade.reruns for grade in grades):
+        sections.insert(3, ("rerun", "Run again", _reruns(grades)))
     contents = "\n".join(f'<li><a href="#{key}">{name}</a></li>' for key, name, _ in sections)
     body = "\n".join(
         f'<section aria-labelledby="{key}">\n<h2 id="{key}">{name}</h2>\n{content}\n</section>'
@@ -92,6 +94,20 @@ def _pairs(grades: Sequence[Grade]) -> str:
         return "<p>None.</p>"
     rows.sort(key=lambda row: (row["One"], row["Other"], row["What"], row["Evidence"]))
     return table(rows, "Pairs that share what two students would not")
+
+
+def _reruns(grades: Sequence[Grade]) -> str:
+    rows = [
+        {"Student": grade.student or grade.page, **row}
+        for grade in grades
+        for row in rerun_rows(grade)
+    ]
+    note = (
+        "<p>For information: it gives and takes no points. The mini profile is other pictures than "
+        "the full one, so compare accuracies of hand-ins on mini only; another machine moves them "
+        "a little.</p>"
+    )
+    return note + table(rows, "Notebooks of chosen hand-ins, executed again")
 
 
 def _lines(grades: Sequence[Grade], rubric: Rubric) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..kit.notebooks import MAY_FAIL
 from ..recipes import METHODS
 from .case import Case
 from .cells import Cell, in_order
@@ -87,9 +88,7 @@ def _ran(case: Case, line: Line) -> Finding:
     wanted = [i for i, c in enumerate(template.cells) if c.kind == "code" and c.source.strip()]
     there = [matched[index] for index in wanted if index in matched]
     failed = (i for i in wanted if i in matched and matched[i].errors)
-    errors = [
-        matched[i].errors[0] for i in failed if "raises-exception" not in template.cells[i].tags
-    ]
+    errors = [matched[i].errors[0] for i in failed if MAY_FAIL not in template.cells[i].tags]
     ran = sum(cell.count is not None for cell in there)
     share = max(ran - len(errors), 0) / max(len(wanted), 1)
     remarks = []

@@ -39,8 +39,10 @@ def latest(grades: Sequence[Grade]) -> list[Grade]:
 def canvas_rows(grades: Sequence[Grade], rubric: Rubric) -> list[list[str]]:
     """Canvas, "Import grades": Student, ID, SIS User ID, SIS Login ID, Section, the assignment.
 
-    The second row says how many points are possible. Canvas looks a student up by ID, then by
-    the SIS columns; the kit knows one id, put into SIS Login ID: move it when yours is another.
+    The second row says how many points are possible, and an empty cell is no score. Canvas looks a
+    student up by ID, then by the SIS columns, then by name; the kit knows one id, put into SIS
+    Login ID: move it when yours is another. (Columns and order: lib/gradebook_importer.rb of
+    instructure/canvas-lms.)
     """
     name = rubric.title
     rows = [["Student", "ID", "SIS User ID", "SIS Login ID", "Section", name]]
@@ -55,10 +57,13 @@ def moodle_rows(grades: Sequence[Grade], rubric: Rubric) -> list[list[str]]:
     """Moodle, "Import > CSV file": ID number, the assignment, and its feedback.
 
     On Moodle's second page map "ID number" to "ID number" (or to "Username"), the second column to
-    the grade item, and the third to "Feedback for" it. Points are of the rubric's total.
+    the grade item, and the third to "Feedback for" it: feedback without its grade would delete the
+    grade. Who has no points is left out, since Moodle takes an empty grade of a new item for 0.
+    One id that it does not know stops the whole import. (docs.moodle.org, "Grade import"; and
+    grade/import/csv/classes/load_data.php of moodle/moodle.)
     """
     rows = [["ID number", rubric.title, "Feedback"]]
-    for grade in grades:
+    for grade in filter(lambda grade: grade.was_read, grades):
         parts = []
         for section in rubric.sections:
             points = number(sum(grade.points(line) or 0.0 for line in section.lines))
@@ -77,6 +82,7 @@ def nbgrader_rows(grades: Sequence[Grade], rubric: Rubric) -> list[list[str]]:
 
     assignment, duedate, timestamp, student_id, last_name, first_name, email, raw_score,
     late_submission_penalty (always 0: this grader takes no points for lateness), score, max_score.
+    (Columns and order: nbgrader/plugins/export.py of jupyter/nbgrader.)
     """
     rows = [
         [

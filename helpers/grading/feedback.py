@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..kit.pages import escape, page
+from ..kit.pages import escape, page, table
 from .cells import Question, clean
-from .gradebook import TO_READ, Grade, number
+from .gradebook import TO_READ, Grade, number, rerun_rows
 from .rubric import Line, Rubric, Section
 
 STYLE = Path(__file__).with_name("pages.css")
@@ -18,6 +18,7 @@ def feedback_page(grade: Grade, rubric: Rubric, questions: Mapping[str, Question
     parts = [_summary(grade, rubric), _remarks(grade)]
     if grade.was_read:
         parts += [_section(grade, section) for section in rubric.sections]
+        parts.append(_reruns(grade))
         parts.append(_answers(grade, questions))
     body = "\n".join(part for part in parts if part)
     title = f"Feedback: {rubric.title}"
@@ -91,6 +92,17 @@ def _line(grade: Grade, line: Line) -> str:
     return (
         f'<li><span class="what">{escape(line.title)}</span> '
         f'<span class="points">{bar} {escape(said)}</span>{notes}</li>'
+    )
+
+
+def _reruns(grade: Grade) -> str:
+    if not grade.reruns:
+        return ""
+    return (
+        '<section>\n<h2>Run again</h2>\n<p class="note">Your notebooks were executed again, on the '
+        "drawn pictures of the mini profile. This gives and takes no points.</p>\n"
+        + table(rerun_rows(grade), "Your notebooks, executed again")
+        + "\n</section>"
     )
 
 

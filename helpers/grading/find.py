@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import posixpath
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..kit.errors import KitError
+from ..kit.files import sha256
 from .archive import JUNK, Archive, HandInError, InnerZip, Part, open_archive
 
 DEEPEST = 4  # zips and folders around a hand-in
@@ -52,6 +54,22 @@ class Place:
 def _step(archive: Archive, step: str) -> Archive:
     kind, _, inner = step.partition(":")
     return InnerZip(archive, inner) if kind == "zip" else Part(archive, inner)
+
+
+def content_hash(place: Place) -> str:
+    """A hash of all that was handed in; of a single file without unpacking it."""
+    digest = hashlib.sha256(place.name.encode("utf-8", "replace"))
+    digest.update(place.fault.encode("utf-8", "replace"))
+    if place.fault:
+        return digest.hexdigest()
+    if not place.steps and place.path.is_file():
+        digest.update(sha256(place.path).encode())
+        return digest.hexdigest()
+    with place.open() as archive:
+        for name in sorted(archive.names):
+            digest.update(f"{name}\0".encode("utf-8", "replace"))
+            digest.update(archive.digest(name).encode())
+    return digest.hexdigest()
 
 
 def find_hand_ins(path: Path, leave_out: Path | None = None) -> list[Place]:

@@ -42,6 +42,7 @@ from .gradebook import (
 )
 from .labels import Labels, known_labels
 from .read import read_hand_in
+from .rerun import Limits, keep, kept, run_again
 from .rubric import Rubric, read_rubric
 from .similarity import compare, template_code
 
@@ -108,14 +109,17 @@ def grade_class(
     *,
     rubric_path: Path | None = None,
     workers: int | None = None,
+    rerun: Sequence[str] = (),
+    limits: Limits | None = None,
 ) -> list[Grade]:
     """Grade all hand-ins of a folder or zip, and write everything below `out`.
 
     Writes grades.csv, class.html, feedback/ with a page a student, exports/, and points.csv, to be
     filled in while reading: the next run takes the points from there. What has been looked at is
-    kept in `out`/.cache, so an interrupted run goes on where it stopped. Returns the grades, in
-    the order of grades.csv. Raises `KitError` when there is nothing to grade or `out` cannot be
-    written.
+    kept in `out`/.cache, so an interrupted run goes on where it stopped. `rerun` names students
+    ("all": everybody) whose notebooks are executed again, within `limits`; without it no code of
+    a student's runs. Returns the grades, in the order of grades.csv. Raises `KitError` when there
+    is nothing to grade, `rerun` names nobody, or `out` cannot be written.
     """
     rubric = read_rubric(rubric_path)
     filled_in = out / "points.csv"
@@ -133,9 +137,45 @@ def grade_class(
         grades = list(track(grade_all(grader, places, workers), "grading", len(places)))
         grades.sort(key=lambda grade: (grade.student.lower(), grade.student, grade.place))
         compare_all(grades)
+        execute_again(chosen(grades, rerun), places, grader, limits or Limits())
+        add_reruns(grades, places, grader.cache_dir)
         give_points(grades, given, filled_in)
         write_all(grades, grader, out)
     return grades
+
+
+def chosen(grades: Sequence[Grade], names: Sequence[str]) -> list[Grade]:
+    """The grades that names mean: ids of students, names of hand-ins, "all"; `KitError` for none.
+
+    Of "all", those that could not be read are left out.
+    """
+    if "all" in names:
+        return [grade for grade in grades if grade.was_read]
+    for name in names:
+        if not any(name in (grade.student, grade.place) for grade in grades):
+            raise KitError(f"--rerun {name}: no hand-in of that student, and none of that name")
+    return [grade for grade in grades if grade.student in names or grade.place in names]
+
+
+def execute_again(
+    grades: Sequence[Grade], places: Sequence[Place], grader: Grader, limits: Limits
+) -> None:
+    """Execute the notebooks of these hand-ins again, one after the other, and keep what came."""
+    if not grades:
+        return
+    print(f"running {len(grades)} hand-ins again on mini: {limits}; this is no sandbox")
+    by_name = {place.name: place for place in places}
+    for grade in track(grades, "running again", len(grades)):
+        place = by_name[grade.place]
+        grade.reruns = run_again(place, grade.student, grader.templates, grader.labels, limits)
+        keep(grader.cache_dir, place, grade.reruns)
+
+
+def add_reruns(grades: Sequence[Grade], places: Sequence[Place], cache_dir: Path) -> None:
+    """Give each grade that has no reruns those that are kept of an earlier call."""
+    by_name = {place.name: place for place in places}
+    for grade in grades:
+        grade.reruns = grade.reruns or kept(cache_dir, by_name[grade.place])
 
 
 def read_templates() -> dict[str, Notebook]:

@@ -13,10 +13,12 @@ from typing import Any
 
 from ..kit.errors import KitError
 from ..kit.files import write_text
+from ..kit.notebooks import METHOD_OF
 from .case import Case
 from .cells import clean, decode
 from .evidence import Finding, look
 from .read import accuracy_of, dig, number_of, text_of
+from .rerun import RAN, Rerun
 from .rubric import Line, Rubric
 from .similarity import Material, material_of
 from .tampering import Flag, flags_of
@@ -58,6 +60,9 @@ class Grade:
     given: dict[str, tuple[float, str]] = field(default_factory=dict)  # a person's points, comment
     material: Material = field(default_factory=Material)
     page: str = ""  # the name of the feedback page, without its ending
+    reruns: list[Rerun] = field(
+        default_factory=list
+    )  # of its notebooks; [] when none was asked for
 
     @property
     def was_read(self) -> bool:
@@ -171,7 +176,7 @@ def grades_rows(grades: Sequence[Grade], rubric: Rubric) -> list[list[str]]:
     """The table of grades.csv: a heading, then a row a hand-in."""
     head = ["student", "name", "hand_in", "status", "profile", "created", "late"]
     head += [line.key for line in rubric.lines]
-    head += ["total", "to_read", "of", "remarks", "flags"]
+    head += ["total", "to_read", "of", "rerun", "remarks", "flags"]
     rows = [head]
     for grade in grades:
         row = [grade.student, grade.name, grade.place, status(grade), grade.profile]
@@ -181,7 +186,7 @@ def grades_rows(grades: Sequence[Grade], rubric: Rubric) -> list[list[str]]:
             row += [grade.shown_total(rubric), number(grade.waiting(rubric))]
         else:  # nothing, not 0: it has not been graded
             row += [""] * (len(rubric.lines) + 2)
-        row += [number(rubric.points)]
+        row += [number(rubric.points), rerun_text(grade)]
         row += [grade.remarks, "; ".join(flag_text(flag) for flag in grade.flags)]
         rows.append(row)
     return rows
@@ -194,6 +199,37 @@ def status(grade: Grade) -> str:
     if grade.flags:
         return "needs a person: look at the flags"
     return "graded with remarks" if grade.remarks else "graded"
+
+
+def rerun_text(grade: Grade) -> str:
+    """What came of executing a hand-in again, in one line; "" when nobody asked for it."""
+    if not grade.reruns:
+        return ""
+    failed = [rerun for rerun in grade.reruns if rerun.outcome != RAN]
+    ran = f"{len(grade.reruns) - len(failed)} of {len(grade.reruns)} notebooks ran"
+    return "; ".join([ran, *(f"{rerun.notebook} {rerun.outcome}" for rerun in failed)])
+
+
+def rerun_rows(grade: Grade) -> list[dict[str, str]]:
+    """What came of each notebook, beside what was handed in, as rows of a table."""
+    rows = []
+    for rerun in grade.reruns:
+        run = grade.runs.get(METHOD_OF.get(rerun.notebook, ""))
+        rows.append(
+            {
+                "Notebook": rerun.notebook,
+                "Outcome": rerun.outcome,
+                "Seconds": number(rerun.seconds),
+                "Accuracy, run again on mini": _percent(rerun.accuracy),
+                "Accuracy, handed in": _percent(run.accuracy if run else None),
+                "Handed in on": run.profile if run else "",
+            }
+        )
+    return rows
+
+
+def _percent(accuracy: float | None) -> str:
+    return "" if accuracy is None else f"{accuracy:.1%}"
 
 
 def flag_text(flag: Flag) -> str:
