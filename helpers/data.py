@@ -41,6 +41,7 @@ class Data:
     fingerprint: str  # of the ids, labels and splits: two runs with the same saw the same task
     note: str = ""  # what every figure of these pictures must say, "" when nothing
     feature_seconds: float = 0.0  # spent on computing features, see compute_features
+    left_out: tuple[str, ...] = ()  # files of a folder that are no part of it, with the reason
 
     @property
     def num_classes(self) -> int:
@@ -180,6 +181,8 @@ def load_data(
     assignment allows ("OxfordIIITPet", "DTD", "FGVCAircraft", "EuroSAT"), or a folder of class
     folders, with or without train/, val/ and test/ above them. Missing splits are made by class
     and by seed. Pictures are scaled to a short side of 8/7 `size`, as ImageNet's 256 for 224.
+    Files of a folder that cannot be used are named and left out, as if they were not there; a
+    damaged picture of a published set is an error.
     Raises `KitError` when data is missing, damaged or not allowed.
     """
     if size < 8 or batch_size < 1:
@@ -187,12 +190,14 @@ def load_data(
     listing = list_pictures(
         dataset, profile=workspace.profile, data_dir=workspace.data_dir, seed=workspace.seed
     )
+    if listing.left_out:
+        print(left_out_text(listing))
     loaders = {}
     for split, (paths, labels) in listing.splits.items():
         training = split == "train"
         store = PictureStore(
             paths,
-            check_all(paths, f"checking {split} pictures"),
+            sizes_of(listing, split),
             short_side=round(size * 8 / 7),
             name=f"{listing.name} {split}",
             folder=workspace.decoded_dir,
@@ -214,8 +219,26 @@ def load_data(
         size=size,
         fingerprint=fingerprint(listing),
         note=listing.note,
+        left_out=listing.left_out,
         **loaders,
     )
+
+
+def sizes_of(listing: Listing, split: str) -> list[tuple[int, int]]:
+    """(width, height) of the pictures of a split; raises `KitError` that names damaged ones."""
+    paths, _ = listing.splits[split]
+    if listing.picture_sizes:
+        return [listing.picture_sizes[path] for path in paths]
+    return check_all(paths, f"checking {split} pictures", mend=listing.mend)
+
+
+def left_out_text(listing: Listing, most: int = 10) -> str:
+    """Which files of a folder are left out, and why, a line each."""
+    used = sum(len(paths) for paths, _ in listing.splits.values())
+    count = len(listing.left_out)
+    lines = [f"{listing.name}: {used:,} pictures are used, {count:,} cannot be and are left out:"]
+    lines += [f"- {line}" for line in listing.left_out[:most]]
+    return "\n".join(lines + [f"- and {count - most:,} more, see data.left_out"] * (count > most))
 
 
 def make_loader(
@@ -287,6 +310,20 @@ class Selection(Dataset):
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def store(self) -> PictureStore:
+        """That of all pictures, chosen or not."""
+        return self.samples.store
+
+    @property
+    def paths(self) -> list[Path]:
+        """The picture files."""
+        return [self.samples.paths[index] for index in self.indices]
+
+    def picture(self, index: int) -> torch.Tensor:
+        """One picture before its transform: uint8 of shape (3, height, width)."""
+        return self.samples.picture(self.indices[index])
 
     def with_transform(self, transform: transforms.Transform) -> Selection:
         """The same selection of the same pictures under another transform."""

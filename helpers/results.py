@@ -21,7 +21,8 @@ from torch import nn
 
 from .data import Data
 from .kit.errors import KitError
-from .kit.files import only_writer, read_json, sha256, write_json, written_atomically
+from .kit.files import json_text, only_writer, read_json, sha256, written_atomically
+from .kit.records import record_fault
 from .models import count_parameters
 from .recipes import METHODS, Recipe
 from .training import Score, TrainingRun
@@ -83,7 +84,7 @@ def save_result(
                 "predictions.csv": sha256(predictions),
                 "weights.pt": sha256(weights),
             }
-            write_json(record_file, record)
+            record_file.write_text(json_text(record), encoding="utf-8", newline="\n")
     return folder
 
 
@@ -112,6 +113,7 @@ def make_record(
             "fingerprint": data.fingerprint,
             "classes": data.num_classes,
             "sizes": data.sizes,
+            "left_out": len(data.left_out),
         },
         "val": {"accuracy": run.best_val_accuracy, "epoch": run.best_epoch},
         "test": {
@@ -219,14 +221,18 @@ def read_result(path: Path) -> Result:
     record, again = read_json(path), f"delete {path.parent} and run its notebook again"
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise KitError(f"{path} is not a record of this version of the kit: {again}")
+    if fault := record_fault(record):
+        raise KitError(f"{path} is damaged ({fault}): {again}")
     table = path.with_name("predictions.csv")
     try:
         if record["files"]["predictions.csv"] != sha256(table):
             raise KitError(f"{table} was changed after it was recorded: {again}")
         with table.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
-        labels = torch.tensor([int(row["label"]) for row in rows])
-        predictions = torch.tensor([int(row["prediction"]) for row in rows])
+        labels, predictions = (
+            torch.tensor([_class_number(row[name], record) for row in rows])
+            for name in ("label", "prediction")
+        )
         correct = int((labels == predictions).sum())
         if [correct, len(rows)] != [record["test"]["correct"], record["test"]["total"]]:
             raise KitError(
@@ -239,8 +245,16 @@ def read_result(path: Path) -> Result:
                 f"say {correct / len(rows):.4f}: {again}"
             )
         return Result(record, [row["picture"] for row in rows], labels, predictions)
-    except (OSError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise KitError(f"{path} or {table.name} is damaged ({error!r}): {again}") from None
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise KitError(f"{path} or {table.name} is damaged ({error!r:.200}): {again}") from None
+
+
+def _class_number(text: str, record: dict[str, Any]) -> int:
+    """A class as its number; raises `ValueError` when the record's data have no such class."""
+    number, classes = int(text), record["data"]["classes"]
+    if not 0 <= number < classes:
+        raise ValueError(f"class {number} of {classes}")
+    return number
 
 
 def comparison_table(results: Sequence[Result]) -> list[dict[str, str]]:

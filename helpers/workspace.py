@@ -144,7 +144,7 @@ def remember_student(student: str | None, results_dir: Path) -> str | None:
     path = results_dir / "assignment.json"
     saved = read_json(path) if path.exists() else {}
     known = saved.get("student") if isinstance(saved, dict) else saved
-    if known is not None and not isinstance(known, str):
+    if known is not None and not (isinstance(known, str) and known.isprintable()):
         raise KitError(f"{path} holds no student id: delete it and give the id to start() again")
     if student is None or str(student).strip() in ("", known):
         return known

@@ -50,7 +50,7 @@ def load(path: Path) -> Grade | None:
     """A kept grade; None when there is none, or a damaged one."""
     try:
         return _grade(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -290,7 +290,7 @@ def read_points(path: Path, rubric: Rubric) -> dict[str, dict[str, tuple[float, 
     mark = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
     lines = {line.key: line for line in rubric.lines}
     given: dict[str, dict[str, tuple[float, str]]] = {}
-    for place, row in enumerate(csv.DictReader(io.StringIO(text), delimiter=mark), start=2):
+    for place, row in enumerate(_rows(text, mark, path), start=2):
         said = (row.get("points") or "").strip()
         if not said:
             continue
@@ -307,6 +307,13 @@ def read_points(path: Path, rubric: Rubric) -> dict[str, dict[str, tuple[float, 
         comment = (row.get("comment") or "").strip()
         given.setdefault(hand_in, {})[key] = (points, comment)
     return given
+
+
+def _rows(text: str, mark: str, path: Path) -> list[dict[str, str]]:
+    try:
+        return list(csv.DictReader(io.StringIO(text), delimiter=mark))
+    except csv.Error as error:
+        raise KitError(f"{path} is no table that can be read ({error})") from None
 
 
 def give_points(

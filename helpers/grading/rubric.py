@@ -37,6 +37,7 @@ LOOKS: dict[str, tuple[str, ...]] = {
     "answers": ("notebook", "questions"),
 }
 OPTIONAL = ("hint",)
+MOST_POINTS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def read_rubric(path: Path | None = None) -> Rubric:
         raw = tomllib.loads(data.decode("utf-8"))
     except OSError as error:
         raise KitError(f"cannot read the rubric {path}: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KitError(f"the rubric {path} is not valid TOML: {error}") from None
     try:
         sections = tuple(_section(section) for section in _tables(raw, "section", "the rubric"))
@@ -148,13 +149,13 @@ def _line(raw: dict[str, Any]) -> Line:
         raise KitError(f"a line has no key: {raw!r}")
     where = f"line {key}"
     look, points = raw.get("look"), raw.get("points")
-    if look not in LOOKS:
+    if not isinstance(look, str) or look not in LOOKS:
         raise KitError(f"{where}: look = {look!r} is unknown: use one of {', '.join(LOOKS)}")
-    if isinstance(points, bool) or not isinstance(points, int | float) or not points >= 0:
-        raise KitError(f"{where}: points = {points!r} is no number that is not negative")
+    if type(points) not in (int, float) or not 0 <= points <= MOST_POINTS:
+        raise KitError(f"{where}: points = {points!r} is no number in 0 ... {MOST_POINTS:,}")
     needed = LOOKS[look]
     _check_names(raw, where, needed)
-    if "method" in needed and raw["method"] not in METHODS:
+    if "method" in needed and raw["method"] not in list(METHODS):
         raise KitError(f"{where}: unknown method {raw['method']!r}: use {', '.join(METHODS)}")
     return Line(
         key=key,
@@ -189,7 +190,7 @@ def _list(raw: dict[str, Any], name: str, kind: type, where: str) -> list[Any]:
 def _bands(value: Any, where: str) -> tuple[tuple[float, float], ...]:
     try:
         bands = tuple((float(accuracy), float(share)) for accuracy, share in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         bands = ()
     rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(bands))
     if not bands or not rising or not all(0 <= x <= 1 for band in bands for x in band):

@@ -18,8 +18,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from ..results import device_name
 from ..workspace import choose_device, choose_precision
+from .downloads import OWN_MIRROR, damaged_flowers
 from .errors import KitError
-from .files import sha256
 from .flowers import DrawnFlowers, flowers102_is_present
 from .folders import ROOT, folders, show_path
 from .notebooks import NOTEBOOK_FOLDER, notebook_paths
@@ -55,6 +55,7 @@ def check_machine() -> int:
         _mini_data,
         _flowers,
         _weights,
+        _leftovers,
         _kernel,
         _folders,
     )
@@ -163,7 +164,12 @@ def _flowers() -> Iterator[Line]:
     place = show_path(data_dir)
     try:
         if flowers102_is_present(data_dir):
-            yield Line("ok", f"Flowers102: complete in {place}")
+            damaged = damaged_flowers(data_dir / "flowers-102")
+            if damaged:
+                text = f"{len(damaged):,} files are damaged, such as {damaged[0].name}"
+                yield Line("problem", f"Flowers102 in {place}: {text}; to replace them, {DOWNLOAD}")
+            else:
+                yield Line("ok", f"Flowers102: complete in {place}")
         else:
             yield Line("missing", f"Flowers102: not in {place}; for the full profile {DOWNLOAD}")
     except KitError as error:
@@ -177,13 +183,36 @@ def _weights() -> Iterator[Line]:
         if not file.path.exists():
             text = f"weights of {name}: not in {place}; for the full profile {DOWNLOAD}"
             yield Line("missing", text)
-        elif sha256(file.path).startswith(file.sha256_prefix):
+        elif file.is_published():
             yield Line("ok", f"weights of {name}: {place}")
         else:
             yield Line(
                 "problem",
-                f"weights of {name}: {place} is not the published file: delete it, then {DOWNLOAD}",
+                f"weights of {name}: {place} is not the published file; to replace it, {DOWNLOAD}",
             )
+
+
+def _leftovers() -> Iterator[Line]:
+    """What is kept of interrupted downloads, what killed runs have left, and what can go."""
+    data_dir, results = folders()
+    if os.environ.get(OWN_MIRROR):
+        yield Line("ok", f"downloads ask {OWN_MIRROR} first: {os.environ[OWN_MIRROR]}")
+    checkpoints = {file.path.parent for file in IMAGENET.values()}
+    found = [path for place in (data_dir, results, *checkpoints) for path in place.rglob("*.part")]
+    parts = {path: path.stat().st_size / 1e6 for path in found if path.is_file()}
+    for path, size in parts.items():
+        if not path.name.startswith("."):
+            text = f"{size:,.1f} MB of {path.stem} are kept of a download: it goes on from there"
+            yield Line("ok", text)
+    unfinished = {path: size for path, size in parts.items() if path.name.startswith(".")}
+    if unfinished:
+        text = f"{len(unfinished)} unfinished files, {sum(unfinished.values()):,.1f} MB, such as "
+        text += f"{show_path(next(iter(unfinished)))}: delete them when nothing is running"
+        yield Line("ok", text)
+    decoded = [path.stat().st_size for path in (data_dir / "decoded").glob("*.pixels")]
+    if decoded:
+        text = f"{sum(decoded) / 1e6:,.1f} MB of decoded pictures in {show_path(data_dir)}/decoded"
+        yield Line("ok", f"{text}: they save time, and may be deleted")
 
 
 def _kernel() -> Iterator[Line]:

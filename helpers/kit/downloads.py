@@ -1,23 +1,161 @@
-"""Downloads that end in the right file or in one clear line."""
+"""Downloads that end in the right file or in one clear line, and go on where they stopped."""
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
+import email.utils
 import http.client
+import os
 import shutil
+import ssl
+import sys
+import tarfile
+import time
 import urllib.error
 import urllib.request
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torchvision import datasets
 from tqdm import tqdm
 
-from .errors import KitError
-from .files import written_atomically
+from .errors import KitError, WriteError
+from .files import hash_of, only_writer, why_unwritten
 from .flowers import LABEL_FILES, NUM_PICTURES, flowers102_is_present
+from .pictures import sort_out
 
-TIMEOUT = 30  # seconds without a byte
+# Other hosts of the same files, by how the publisher's addresses begin. The hash decides whether a
+# file is taken, so a mirror need not be trusted. ResNet18's weights have no other host.
+MIRRORS = {
+    "https://www.robots.ox.ac.uk/~vgg/data/flowers/102/": (
+        "https://paddlemodels.bj.bcebos.com/flowers/",
+    ),
+    "https://github.com/lukemelas/EfficientNet-PyTorch/releases/download/1.0/": (
+        "https://publicmodels.blob.core.windows.net/container/aa/",
+    ),
+}
+OWN_MIRROR = "KIT_MIRROR"  # the variable that names a folder on a server of one's own, asked first
+
+TIMEOUT = 30.0  # seconds in which hardly anything arrives
+SLOWEST = 1_000  # bytes a second: less than that is hardly anything
+ROUNDS = 4  # through all addresses, before it is given up
+PAUSE = 1.0  # seconds after the first round; each later pause is twice as long
+LONGEST_PAUSE = 30.0  # seconds that a server may ask us to wait
+PROGRESS = 1 << 20  # bytes: an attempt that brought so many counts as none
 BLOCK = 1 << 16
+
+
+class _AttemptError(Exception):
+    """An attempt failed. `is_final`: the same address would fail again; `wait`: seconds until."""
+
+    def __init__(self, reason: str, *, is_final: bool = False, wait: float = 0.0) -> None:
+        super().__init__(reason)
+        self.is_final, self.wait = is_final, wait
+
+
+@dataclass
+class _Download:
+    """One file on its way: what arrived stands in `part`, and every attempt goes on from there."""
+
+    what: str
+    part: Path
+    method: str  # of the hash
+    digest: str  # that it must begin with
+    timeout: float
+    bar: tqdm = field(init=False)
+
+    @property
+    def received(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def is_right(self) -> bool:
+        """Whether what arrived has the hash of the whole file."""
+        return self.part.exists() and hash_of(self.part, self.method).startswith(self.digest)
+
+    def attempt(self, url: str) -> None:
+        """Fetch what is missing from one address; raises `_AttemptError` if that is not right."""
+        kept = self.received
+        try:
+            self._receive(url, kept)
+        except urllib.error.HTTPError as error:
+            if error.code == 416 and self.is_right():  # nothing was missing any more
+                return
+            if error.code == 416:
+                self.part.unlink(missing_ok=True)
+            raise _refusal(error) from None
+        except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+            if why_unwritten(error):
+                raise
+            reason = getattr(error, "reason", None) or error
+            is_final = isinstance(reason, ssl.SSLCertVerificationError)
+            raise _AttemptError(f"{reason or type(error).__name__}", is_final=is_final) from None
+        except ValueError as error:  # no address at all, or an answer that is no HTTP
+            raise _AttemptError(str(error), is_final=True) from None
+        if not self.is_right():
+            self.part.unlink()
+            raise _AttemptError(
+                f"what arrived has another hash than {self.digest}...: it is damaged or was "
+                "replaced, and was not kept",
+                is_final=not kept,  # it may be the part from another time that was wrong
+            )
+
+    def _receive(self, url: str, kept: int) -> None:
+        """Append the answer to `part`, or begin anew where the server cannot go on."""
+        request = urllib.request.Request(url, headers={"User-Agent": "transfer-learning-kit"})
+        if kept:
+            request.add_header("Range", f"bytes={kept}-")
+        with urllib.request.urlopen(request, timeout=self.timeout) as answer:
+            goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {kept}-")
+            if not (kept and answer.status == 206 and goes_on):
+                kept = 0
+            length = answer.headers.get("Content-Length") or ""
+            total = kept + int(length) if length.isdigit() else None
+            self.bar.total = total
+            self.bar.n = kept
+            if total and shutil.disk_usage(self.part.parent).free < total - kept:
+                raise WriteError(
+                    f"no room for {self.what}: it takes {total / 1e6:,.0f} MB in {self.part.parent}"
+                )
+            with self.part.open("ab" if kept else "wb") as stream:
+                for block in self._blocks(answer):
+                    stream.write(block)
+                    self.bar.update(len(block))
+            if total is not None and self.received < total:
+                raise _AttemptError(f"it ended {total - self.received:,} bytes too early")
+
+    def _blocks(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
+        """What arrives, piece by piece; raises `TimeoutError` when next to nothing does."""
+        since, arrived = time.monotonic(), 0
+        while block := answer.read1(BLOCK):
+            yield block
+            arrived += len(block)
+            seconds = time.monotonic() - since
+            if seconds > self.timeout:
+                if arrived < SLOWEST * seconds:
+                    raise TimeoutError(f"only {arrived:,} bytes came in {seconds:.0f} s")
+                since, arrived = time.monotonic(), 0
+
+
+def _refusal(error: urllib.error.HTTPError) -> _AttemptError:
+    """What an error status means: whether to ask again, and when."""
+    if 300 <= error.code < 400:
+        return _AttemptError("it redirects in a loop, or to nowhere", is_final=True)
+    wait = _seconds_until(error.headers.get("Retry-After") or "")
+    if wait > LONGEST_PAUSE:
+        return _AttemptError(f"the server says {error.code}, wait {wait:,.0f} s", is_final=True)
+    passing = error.code in (408, 416, 425, 429) or error.code >= 500
+    return _AttemptError(f"the server says {error.code}", is_final=not passing, wait=wait)
+
+
+def _seconds_until(text: str) -> float:
+    """Seconds that a Retry-After header asks for: it has a number or a date; 0 for neither."""
+    with contextlib.suppress(ValueError, OverflowError):
+        return max(0.0, float(text))
+    with contextlib.suppress(ValueError, OverflowError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    return 0.0
 
 
 def fetch(
@@ -28,48 +166,85 @@ def fetch(
     sha256_prefix: str = "",
     md5: str = "",
     timeout: float = TIMEOUT,
+    pause: float = PAUSE,
 ) -> None:
-    """Download `url` to `path`, with a progress bar, through a temporary file that is checked.
+    """Download `url`, or the same file from a mirror, to `path`, with a progress bar.
 
-    `sha256_prefix` (the first hexadecimal digits) or `md5` must match. Raises `KitError` that says
-    what failed and where to put the file by hand; an earlier `path` is then untouched.
+    `sha256_prefix` (the first hexadecimal digits) or `md5` must match: it decides which file is
+    the right one. What arrives stands in `path`.part; an interrupted download goes on from there,
+    and only the right file gets its name. Faults that may pass are met with up to 4 rounds through
+    all addresses, `pause` seconds after the first and twice as long after each other. Raises
+    `KitError` that says what failed and where to put the file by hand; an earlier `path` is then
+    untouched.
     """
-    by_hand = f"Try again, or fetch it with a browser from {url} and save it as {path}"
-    try:
-        with written_atomically(path) as temporary:
-            digests = _stream(url, temporary, what, timeout)
-            expected = sha256_prefix or md5
-            if expected and not digests["sha256" if sha256_prefix else "md5"].startswith(expected):
-                raise KitError(
-                    f"the download of {what} has another hash than {expected}...: it is damaged or "
-                    f"was replaced, and was not kept. {by_hand}"
-                )
-    except urllib.error.HTTPError as error:
-        raise KitError(f"cannot download {what}: the server says {error.code}. {by_hand}") from None
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
-        reason = getattr(error, "reason", None) or error
-        raise KitError(f"cannot download {what}: {reason}. {by_hand}") from None
+    part = path.with_name(f"{path.name}.part")
+    method, digest = ("sha256", sha256_prefix) if sha256_prefix else ("md5", md5)
+    download = _Download(what, part, method, digest.lower(), timeout)
+    lock = path.with_name(f".{path.name}.lock")
+    with only_writer(lock, path.name, "stop that one"):
+        try:
+            with tqdm(desc=what, unit="B", unit_scale=True) as download.bar:
+                faults = _try_all(download, addresses(url), pause)
+            if not faults:
+                part.chmod(0o644)
+                part.replace(path)
+                return
+        except OSError as error:
+            raise WriteError(
+                f"cannot write {path}: {error.strerror or error}; make room, then run this again: "
+                f"it goes on where it stopped"
+            ) from error
+    if not download.received:
+        part.unlink(missing_ok=True)
+    kept = f" ({download.received / 1e6:,.1f} MB are kept)" if download.received else ""
+    said = "; ".join(f"{_host(one)}: {reason}" for one, reason in faults.items())
+    raise KitError(
+        f"cannot download {what}: {said}. Try again{kept}, or fetch it with a browser from {url} "
+        f"and save it as {path}, then run this again"
+    )
 
 
-def _stream(url: str, path: Path, what: str, timeout: float) -> dict[str, str]:
-    """Copy `url` to `path` and return the hashes of what arrived; a short body is an error."""
-    hashes = {"sha256": hashlib.sha256(), "md5": hashlib.md5()}
-    request = urllib.request.Request(url, headers={"User-Agent": "transfer-learning-kit"})
-    with urllib.request.urlopen(request, timeout=timeout) as answer, path.open("wb") as stream:
-        total = int(answer.headers.get("Content-Length") or 0)
-        with tqdm(total=total or None, desc=what, unit="B", unit_scale=True) as bar:
-            while block := answer.read(BLOCK):
-                stream.write(block)
-                bar.update(len(block))
-                for digest in hashes.values():
-                    digest.update(block)
-            if total and bar.n != total:
-                raise http.client.IncompleteRead(b"", total - bar.n)
-    return {name: digest.hexdigest() for name, digest in hashes.items()}
+def addresses(url: str) -> list[str]:
+    """Where a file can be had, in the order in which they are tried."""
+    own = os.environ.get(OWN_MIRROR, "").strip()
+    found = [f"{own.rstrip('/')}/{url.rpartition('/')[2]}"] if own else []
+    found.append(url)
+    for beginning, others in MIRRORS.items():
+        if url.startswith(beginning):
+            found += [other + url.removeprefix(beginning) for other in others]
+    return found
+
+
+def _host(url: str) -> str:
+    return url.partition("://")[2].partition("/")[0] or url
+
+
+def _try_all(download: _Download, urls: list[str], pause: float) -> dict[str, str]:
+    """Try the addresses in turn; {} when the file is there, else what was wrong with each."""
+    faults: dict[str, str] = {}
+    hopeful, rounds = list(urls), 0
+    while True:
+        wait, before = pause * 2**rounds, download.received
+        for url in list(hopeful):
+            try:
+                download.attempt(url)
+                return {}
+            except _AttemptError as failure:
+                faults[url] = str(failure)
+                wait = max(wait, failure.wait)
+                if failure.is_final:
+                    hopeful.remove(url)
+        if download.received - before < PROGRESS:
+            rounds += 1
+        if not hopeful or rounds >= ROUNDS:
+            return faults
+        reason = faults[hopeful[-1]]
+        tqdm.write(f"{download.what}: {reason}; trying again in {wait:.0f} s", file=sys.stderr)
+        time.sleep(wait)
 
 
 def download_flowers102(data_dir: Path, *, url_prefix: str | None = None) -> None:
-    """Fetch what is missing of Flowers102 (345 MB), check every file, and unpack the pictures.
+    """Fetch what is missing or damaged of Flowers102 (345 MB), check it, and unpack the pictures.
 
     Addresses and md5s are torchvision's own. `url_prefix` takes the files from elsewhere, as from
     a mirror. Raises `KitError` when a file cannot be had.
@@ -77,11 +252,13 @@ def download_flowers102(data_dir: Path, *, url_prefix: str | None = None) -> Non
     source = datasets.Flowers102
     prefix = url_prefix or source._download_url_prefix
     folder = data_dir / "flowers-102"
-    for key, name in (("label", LABEL_FILES[0]), ("setid", LABEL_FILES[1])):
-        if not _has_md5(folder / name, source._file_dict[key][1]):
-            fetch(prefix + name, folder / name, md5=source._file_dict[key][1], what=name)
-    pictures = folder / "jpg"
-    if not pictures.is_dir() or len(list(pictures.glob("image_*.jpg"))) < NUM_PICTURES:
+    damaged = damaged_flowers(folder)
+    if pictures := [path for path in damaged if path.suffix == ".jpg"]:
+        print(f"{len(pictures):,} pictures are damaged, such as {pictures[0]}: fetching them again")
+    for name, md5 in _label_files().items():
+        if folder / name in damaged:
+            fetch(prefix + name, folder / name, md5=md5, what=name)
+    if pictures or len(list((folder / "jpg").glob("image_*.jpg"))) < NUM_PICTURES:
         archive_name, md5 = source._file_dict["image"]
         archive = folder / archive_name
         if not _has_md5(archive, md5):
@@ -91,18 +268,41 @@ def download_flowers102(data_dir: Path, *, url_prefix: str | None = None) -> Non
 
 
 def _has_md5(path: Path, md5: str) -> bool:
-    return path.is_file() and hashlib.md5(path.read_bytes()).hexdigest() == md5
+    return path.is_file() and hash_of(path, "md5") == md5
+
+
+def damaged_flowers(folder: Path) -> list[Path]:
+    """The label files that are not the published ones, or not there, and pictures cut short."""
+    labels = [
+        folder / name for name, md5 in _label_files().items() if not _has_md5(folder / name, md5)
+    ]
+    _, pictures = sort_out(sorted((folder / "jpg").glob("image_*.jpg")), "checking pictures")
+    return labels + sorted(pictures)
+
+
+def _label_files() -> dict[str, str]:
+    """The names of the label files, and their md5s."""
+    published = datasets.Flowers102._file_dict
+    return {name: published[key][1] for key, name in zip(("label", "setid"), LABEL_FILES, strict=True)}
 
 
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack beside the target, then move: an interrupted run leaves no half-filled jpg/."""
     beside = folder / "jpg.part"
-    shutil.rmtree(beside, ignore_errors=True)
-    shutil.unpack_archive(archive, beside, filter="data")
-    shutil.rmtree(folder / "jpg", ignore_errors=True)
-    (beside / "jpg").rename(folder / "jpg")
-    shutil.rmtree(beside)
-    archive.unlink()
+    try:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.unpack_archive(archive, beside, filter="data")
+        shutil.rmtree(folder / "jpg", ignore_errors=True)
+        (beside / "jpg").rename(folder / "jpg")
+        archive.unlink()
+    except (OSError, ValueError, EOFError, tarfile.TarError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise WriteError(
+            f"cannot unpack {archive} ({reason}): make room in {folder}, then run "
+            "`python -m helpers download` again: the archive is kept"
+        ) from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def download_torchvision_set(name: str, data_dir: Path) -> None:
@@ -113,5 +313,8 @@ def download_torchvision_set(name: str, data_dir: Path) -> None:
         raise KitError(f"no data set {name!r}: use Flowers102, {', '.join(TORCHVISION_SETS)}")
     try:
         TORCHVISION_SETS[name](data_dir, download=True)
-    except (OSError, RuntimeError) as error:
+    except (
+        OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError,
+        zipfile.BadZipFile,
+    ) as error:  # fmt: skip
         raise KitError(f"cannot download {name}: {error}. Try again later") from None

@@ -1,4 +1,4 @@
-"""The one kind of error that the kit raises on purpose."""
+"""The errors that the kit raises on purpose: one kind, and what is caught by a name of its own."""
 
 from __future__ import annotations
 
@@ -12,3 +12,7 @@ class KitError(Exception):
     def _render_traceback_(self) -> list[str]:
         """IPython asks an exception for this: the lines to show instead of a traceback."""
         return [f"KitError: {self}"]
+
+
+class WriteError(KitError):
+    """A file could not be written: the disk is full, or its folder is not to be written."""

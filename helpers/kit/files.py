@@ -14,12 +14,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from .errors import KitError
+from .errors import KitError, WriteError
 
 DISK_ERRORS = {
     getattr(errno, name, None)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EACCES", "EPERM", "EROFS", "EIO", "ENOENT", "EISDIR")
 } - {None}
+TORCH_WRITER = ("inline_container", "PytorchStreamWriter", "iostream error")
 
 
 @contextlib.contextmanager
@@ -27,7 +28,7 @@ def written_atomically(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it to `path` when the block ends well.
 
     When the block raises, the temporary file is removed and an earlier `path` stays as it was.
-    Raises `KitError` when the file cannot be written (disk full, folder not writable).
+    Raises `WriteError` when the file cannot be written (disk full, folder not writable).
     """
     path = Path(path)
     try:
@@ -35,21 +36,33 @@ def written_atomically(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise KitError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
     temporary = Path(name)
     try:
         yield temporary
         # mkstemp makes the file private; a result is to be read by whoever reads its folder.
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
-        if error.errno not in DISK_ERRORS:  # a network's errors are OSErrors too
+    except (OSError, RuntimeError) as error:
+        reason = why_unwritten(error)
+        if not reason:
             raise
-        raise KitError(
-            f"cannot write {path}: {error.strerror}; the earlier file, if any, is untouched"
+        raise WriteError(
+            f"cannot write {path}: {reason}; the earlier file, if any, is untouched"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def why_unwritten(error: BaseException) -> str:
+    """What kept a file from being written; "" for an error of another kind.
+
+    A network's errors are OSErrors too, and torch tells of a full disk by a RuntimeError.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error) if error.errno in DISK_ERRORS else ""
+    is_torchs = any(word in str(error) for word in TORCH_WRITER)
+    return "torch could not write all of it, the disk may be full" if is_torchs else ""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -60,21 +73,25 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON to `path`, atomically; NaN and infinity are refused."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """`value` as indented JSON; raises `KitError` when a number in it is NaN or infinite."""
     try:
-        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+        return json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     except ValueError:
         raise KitError(
             "nothing was written, because a number in it is NaN or infinite. Did the loss "
             "diverge? Run again with a lower learning rate"
         ) from None
-    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:
     """Read JSON from `path`; raises `KitError` naming the file when it cannot be read."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise KitError(
             f"cannot read {path}: {error}; delete it and run its notebook again"
         ) from None
@@ -82,7 +99,12 @@ def read_json(path: Path) -> Any:
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
+    return hash_of(path, "sha256")
+
+
+def hash_of(path: Path, method: str) -> str:
+    """A hash of a file in hexadecimal digits; `method` is "sha256" or "md5"."""
+    digest = hashlib.new(method, usedforsecurity=False)
     with Path(path).open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
@@ -93,17 +115,22 @@ def sha256(path: Path) -> str:
 def only_writer(
     path: Path, what: str, instead: str = "set KIT_RESULTS to another folder for this one"
 ) -> Iterator[None]:
-    """Hold the lock file `path` during the block; raises `KitError` when somebody else holds it.
+    """Hold the lock file `path` during the block; raises `KitError` when somebody else holds it,
+    or when it cannot be made.
 
     The system frees the lock when its process ends, however it ends, so none is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         raise KitError(
             f"{what} is being written by another run: wait until it ends, or {instead}"
+        ) from None
+    except OSError as error:
+        raise WriteError(
+            f"cannot write in {path.parent}: {error.strerror or error}: choose another folder"
         ) from None
     try:
         yield

@@ -20,7 +20,7 @@ def flowers102_is_present(data_dir: Path) -> bool:
     Raises `KitError` that says what is missing when some of it is there.
     """
     folder = data_dir / "flowers-102"
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or not any(map(_counts, folder.iterdir())):
         return False
     missing = [name for name in LABEL_FILES if not (folder / name).is_file()]
     pictures = folder / "jpg"
@@ -36,6 +36,11 @@ def flowers102_is_present(data_dir: Path) -> bool:
             "`python -m helpers download` to complete it, or set KIT_PROFILE=mini to go without"
         )
     return True
+
+
+def _counts(path: Path) -> bool:
+    """Whether a file is one of the data set, and not what a download works with."""
+    return not path.name.startswith(".") and path.suffix != ".part"
 
 
 class DrawnFlowers(Flowers102):
@@ -56,8 +61,10 @@ class DrawnFlowers(Flowers102):
         try:
             super().__init__(root, split=split)
             self.classes = (folder / "class_names.txt").read_text(encoding="utf-8").splitlines()
-        except (OSError, RuntimeError):
+        except (OSError, RuntimeError, ValueError):
             raise KitError(f"{folder} is incomplete or damaged: {mend}") from None
+        if len(self.classes) <= max(self._labels):
+            raise KitError(f"{folder} has {len(self.classes)} names of classes, too few: {mend}")
         missing = [path for path in self._image_files if not path.is_file()]
         if missing:
             raise KitError(f"{missing[0]} is missing, {len(missing)} in all: {mend}")

@@ -78,7 +78,9 @@ def read_notebook(path: Path) -> NotebookNode:
         nbformat.validate(notebook)
     except OSError as error:
         raise KitError(f"cannot read {path}: {error.strerror or error}") from None
-    except (nbformat.ValidationError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except KitError:
+        raise
+    except Exception as error:  # nbformat fails in many ways on what is no notebook
         reason = (str(error).splitlines() or [""])[0]
         raise KitError(f"{path} is not a valid notebook: {reason}") from None
     return notebook

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .errors import KitError
 from .files import written_atomically
 
 _SCALE = "/scale"  # after a parameter's name: the scales of its rows
@@ -38,11 +39,10 @@ def pack(state: dict[str, torch.Tensor], path: Path) -> None:
 def unpack(path: Path) -> dict[str, torch.Tensor]:
     """Read the state dict that `pack` wrote, as float32; nothing in the file is executed.
 
-    Raises `ValueError` when the file is not one, or is damaged, and `OSError` when it cannot be
-    read.
+    Raises `KitError` when the file is not one, is damaged, or cannot be read.
     """
-    stream = io.BytesIO(path.read_bytes())
     try:
+        stream = io.BytesIO(path.read_bytes())
         with np.load(stream, allow_pickle=False) as file:
             arrays = {name: torch.from_numpy(file[name]) for name in file.files}
         for name in [name for name in arrays if name.endswith(_SCALE)]:
@@ -50,5 +50,5 @@ def unpack(path: Path) -> dict[str, torch.Tensor]:
             scale = arrays.pop(name).view(-1, *[1] * (numbers.ndim - 1))
             arrays[name.removesuffix(_SCALE)] = numbers.float() * scale
     except Exception as error:  # a damaged archive can fail in a dozen ways
-        raise ValueError(f"not a file of packed weights: {error}") from None
+        raise KitError(f"{path} is no file of packed weights, or damaged ({error})") from None
     return arrays

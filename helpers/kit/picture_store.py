@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from threading import Lock
 
 import torch
 
+from .errors import KitError, WriteError
 from .files import written_atomically
 from .pictures import decode_each, scaled_size
 
 IN_MEMORY = 200e6  # bytes; a larger split goes to a file, which later notebooks find there
 SPARE_DISK = 1e9  # bytes that such a file must leave free
-VERSION = "1"  # of the decoding: with another one, files of the old one are not used
+VERSION = "2"  # of the decoding: with another one, files of the old one are not used
 
 
 class PictureStore:
@@ -66,7 +68,11 @@ class PictureStore:
         if not path.is_file() or path.stat().st_size != self.num_bytes:
             if not has_room(self.folder, self.num_bytes + SPARE_DISK):
                 return self._decode_into_memory()
-            self._decode_into_file(path)
+            try:
+                self._decode_into_file(path)
+            except WriteError as error:  # a quota, say: it is not seen before it is reached
+                print(f"note: {error}; memory is used instead", file=sys.stderr)
+                return self._decode_into_memory()
             forget([other for other in self.folder.glob(f"{prefix}-*.pixels") if other != path])
         return torch.from_file(str(path), shared=False, size=self.num_bytes, dtype=torch.uint8)
 
@@ -74,14 +80,21 @@ class PictureStore:
         """A hash of the names, lengths and dates of the files, and of how they are decoded."""
         lines = [f"{VERSION} {self.short_side} {len(self.paths)}"]
         for path in self.paths:
-            status = path.stat()
+            try:
+                status = path.stat()
+            except OSError as error:
+                raise KitError(
+                    f"{path} cannot be read any more ({error.strerror}): put it back, or run the "
+                    "notebook again without it"
+                ) from None
             lines.append(f"{path.resolve()}\t{status.st_size}\t{status.st_mtime_ns}")
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     def _decode_into_memory(self) -> torch.Tensor:
         pixels = torch.empty(self.num_bytes, dtype=torch.uint8)
 
         def put(index: int, picture: torch.Tensor) -> None:
+            self._check_shape(index, picture)
             pixels[self.starts[index] : self.starts[index + 1]] = picture.flatten()
 
         decode_each(self.paths, self.short_side, put, f"decoding {self.name}".strip())
@@ -92,11 +105,18 @@ class PictureStore:
         with written_atomically(path) as temporary, temporary.open("wb") as stream:
 
             def put(index: int, picture: torch.Tensor) -> None:
+                self._check_shape(index, picture)
                 with lock:
                     stream.seek(self.starts[index])
                     stream.write(picture.numpy().tobytes())
 
             decode_each(self.paths, self.short_side, put, f"decoding {self.name}".strip())
+
+    def _check_shape(self, index: int, picture: torch.Tensor) -> None:
+        if picture.shape != self.shapes[index]:
+            raise KitError(
+                f"{self.paths[index]} changed after it was checked: run the notebook again"
+            )
 
 
 def has_room(folder: Path, num_bytes: float) -> bool:

@@ -3,32 +3,85 @@ processor threads."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .errors import KitError
 from .progress import track
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
+# Pictures, too, but of kinds that are not read on every machine.
+OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".nef",
+                  ".arw")  # fmt: skip
+# As Pillow calls them, whatever the file is called; of its other readers some start programs.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
+LONGEST_SHAPE = 20  # times as long as wide; decoded, a longer one would fill the memory
 JPEG_END = b"\xff\xd9"
+MEND = "Mend or delete them, or fetch them again"
+
+_T = Image.Transpose
+# By the number that EXIF has for how a camera was held: what makes its picture upright.
+TURNS = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE,
+         6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90}  # fmt: skip
+SIDEWAYS = (_T.TRANSPOSE, _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90)  # these swap the sides
 
 
 def decode(path: Path, short_side: int) -> torch.Tensor:
-    """Read a picture as uint8 of shape (3, height, width), scaled to `short_side` pixels."""
-    with Image.open(path) as image:
+    """Read a picture as uint8 of shape (3, height, width), scaled to `short_side` pixels.
+
+    It is upright, as its EXIF data say; what is transparent becomes white; of an animation the
+    first picture is taken.
+    """
+    with _opened(path) as image:
+        turn = _turn(image)
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which costs that much less.
         wanted = scaled_size(image.size, short_side)
         image.draft("RGB", wanted)
-        if image.mode.startswith("I"):  # 16 bits: Pillow would cut every value off at 255
-            image = Image.fromarray(np.clip(np.asarray(image) // 257, 0, 255).astype(np.uint8))
-        pixels = np.array(image.convert("RGB").resize(wanted, Image.Resampling.BILINEAR))
+        image = _as_rgb(image).resize(wanted, Image.Resampling.BILINEAR)
+        pixels = np.array(image if turn is None else image.transpose(turn))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An open picture of a kind and shape that can be used; raises `ValueError` for another."""
+    with Image.open(path, formats=FORMATS) as image:
+        if image.format == "TIFF":
+            image.load()  # only then does Pillow turn it upright, which it does for no other kind
+        width, height = image.size
+        if not 0 < max(image.size) <= LONGEST_SHAPE * min(image.size):
+            raise ValueError(f"{width:,} x {height:,} pixels, too long and narrow to be a picture")
+        if image.mode in ("F", "LAB"):
+            raise ValueError(f"its pixels are of the kind {image.mode!r}: save it as JPEG or PNG")
+        yield image
+
+
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """How to turn a picture that was taken with the camera held otherwise."""
+    exif = Image.Exif()
+    with contextlib.suppress(Exception):  # damaged EXIF data do not spoil the picture
+        exif.load(image.info.get("exif", b""))
+        return TURNS.get(exif.get(ExifTags.Base.Orientation))
+    return None
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    """A picture as RGB: 16 bits cut down to 8, and white where it is transparent."""
+    if image.mode.startswith("I"):  # 16 bits: Pillow would cut every value off at 255
+        image = Image.fromarray(np.clip(np.asarray(image) // 257, 0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def scaled_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
@@ -46,24 +99,52 @@ def decode_each(
 ) -> None:
     """Decode every picture and hand it to `put` with its index; threads call `put`, in any order.
 
-    Raises `KitError` that names each picture that cannot be read.
+    Raises `KitError` that names each picture that cannot be read, and what `put` raises.
     """
-    _for_each(lambda index, path: put(index, decode(path, short_side)), paths, description)
+    _, faults = _for_each(lambda path: decode(path, short_side), paths, description, put)
+    _refuse(faults, paths, MEND)
 
 
-def check_all(paths: Sequence[Path], description: str) -> list[tuple[int, int]]:
+def check_all(
+    paths: Sequence[Path], description: str, *, mend: str = MEND
+) -> list[tuple[int, int]]:
     """(width, height) of every picture; raises `KitError` that names each damaged one.
 
     Reads the header and, of a JPEG, the end: a picture cut short is found now and not in the
-    middle of a training run.
+    middle of a training run. `mend` says what to do about it.
     """
-    return _for_each(lambda index, path: _check(path), paths, description)
+    sizes, faults = _for_each(_size, paths, description)
+    _refuse(faults, paths, mend)
+    return sizes
 
 
-def _check(path: Path) -> tuple[int, int]:
-    with Image.open(path) as image:
-        size = image.size
-        if image.format == "JPEG" and not _jpeg_is_ended(path):
+def sort_out(
+    paths: Sequence[Path], description: str
+) -> tuple[dict[Path, tuple[int, int]], dict[Path, str]]:
+    """The (width, height) of the pictures that can be used, and of the others what is wrong.
+
+    Looks at all of a file that is no JPEG, so that none is found damaged later.
+    """
+    sizes, faults = _for_each(_size_of_whole, paths, description)
+    good = {path: size for i, (path, size) in enumerate(zip(paths, sizes, strict=True))
+            if i not in faults}  # fmt: skip
+    return good, {paths[index]: fault for index, fault in faults.items()}
+
+
+def _size(path: Path) -> tuple[int, int]:
+    with _opened(path) as image:
+        size = image.size[::-1] if _turn(image) in SIDEWAYS else image.size
+        if image.format in ("JPEG", "MPO") and not _jpeg_is_ended(path):
+            image.load()
+    return size
+
+
+def _size_of_whole(path: Path) -> tuple[int, int]:
+    size = _size(path)
+    with _opened(path) as image:
+        if image.format == "PNG":
+            image.verify()  # of its check sums: much faster than decoding it
+        elif image.format not in ("JPEG", "MPO"):
             image.load()
     return size
 
@@ -75,22 +156,43 @@ def _jpeg_is_ended(path: Path) -> bool:
         return JPEG_END in stream.read()
 
 
-def _for_each(work: Callable[[int, Path], object], paths: Sequence[Path], description: str) -> list:
-    faults: list[str] = []
+def _for_each(
+    read: Callable[[Path], Any],
+    paths: Sequence[Path],
+    description: str,
+    put: Callable[[int, Any], None] | None = None,
+) -> tuple[list[Any], dict[int, str]]:
+    """What `read` gives for each path, or `put` takes, and by index what kept it from that."""
+    faults: dict[int, str] = {}
 
-    def attempt(index: int, path: Path) -> object:
+    def attempt(index: int, path: Path) -> Any:
         try:
-            return work(index, path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            faults.append(f"{path.name} ({error})")
+            value = read(path)
+        except Exception as error:  # a damaged picture can fail in dozens of ways
+            faults[index] = _reason(error)
             return None
+        return value if put is None else put(index, value)
 
-    with ThreadPoolExecutor(max_workers=torch.get_num_threads()) as pool:
-        done = list(track(pool.map(attempt, range(len(paths)), paths), description, len(paths)))
+    with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        # Of a picture that is too large Pillow raises an error; of a large one it only warns.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        values = pool.map(attempt, range(len(paths)), paths)
+        return list(track(values, description, len(paths))), faults
+
+
+def _reason(error: Exception) -> str:
+    """An error in few words, without the path that some bring."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no picture that can be read, or empty"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _refuse(faults: Mapping[int, str], paths: Sequence[Path], mend: str) -> None:
+    """Raise `KitError` that names the first of the pictures that cannot be read, if any."""
     if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        named = [f"{paths[index].name} ({fault})" for index, fault in sorted(faults.items())]
+        more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         raise KitError(
-            f"{len(faults)} of {len(paths)} pictures in {paths[0].parent} cannot be read: "
-            f"{', '.join(sorted(faults)[:3])}{more}. Delete and download them again"
+            f"{len(named)} of {len(paths)} pictures in {paths[0].parent} cannot be read: "
+            f"{', '.join(named[:3])}{more}. {mend}"
         )
-    return done

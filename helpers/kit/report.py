@@ -111,7 +111,8 @@ def _each(values: Iterable[str]) -> str:
 
 def _data_set(data: dict) -> str:
     sizes = ", ".join(f"{count:,} {split}" for split, count in data["sizes"].items())
-    return f"{data['name']}, {data['classes']} classes: {sizes}"
+    left_out = f"; {data['left_out']:,} files left out" if data.get("left_out") else ""
+    return f"{data['name']}, {data['classes']} classes: {sizes}{left_out}"
 
 
 def _machine(record: dict) -> str:

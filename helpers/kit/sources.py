@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torchvision import datasets
 from .errors import KitError
 from .flowers import MINI_NOTE, DrawnFlowers, flowers102_is_present
 from .folders import MINI_FOLDER
-from .pictures import SUFFIXES
+from .pictures import MEND, OTHER_SUFFIXES, SUFFIXES, sort_out
 
 REFUSED = {
     "CIFAR10": "its pictures are 32 pixels wide; it belongs to the extensions",
@@ -32,13 +32,17 @@ class Listing:
     splits: dict[str, tuple[list[Path], list[int]]]  # "train", "val", "test" -> paths, labels
     root: Path  # picture ids are paths below it
     note: str = field(default="")  # what a figure of it must say, "" when nothing
+    left_out: tuple[str, ...] = ()  # files of a folder that cannot be used, with the reason
+    picture_sizes: Mapping[Path, tuple[int, int]] = field(default_factory=dict)  # if looked at
+    mend: str = MEND  # what to do about a damaged picture
 
 
 def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: int) -> Listing:
     """List the pictures of a data set by name, or of a folder of class folders.
 
-    `seed` decides the splits that the data set does not bring. Raises `KitError` for a set that
-    is unknown, refused for the assignment, or not on this machine.
+    `seed` decides the splits that the data set does not bring. Of a folder each picture is looked
+    at: what cannot be used is in `left_out`, and the splits are made of the others. Raises
+    `KitError` for a set that is unknown, refused for the assignment, or not on this machine.
     """
     if dataset == "Flowers102":
         return _drawn_flowers() if profile == "mini" else _flowers102(data_dir)
@@ -49,7 +53,7 @@ def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: in
     folder = Path(dataset).expanduser()
     folder = folder if folder.is_absolute() else data_dir / folder
     if folder.is_dir():
-        return _class_folders(folder, seed)
+        return _class_folders(folder, seed, is_own=True)
     known = ", ".join(["Flowers102", *TORCHVISION_SETS])
     raise KitError(
         f"no data set {str(dataset)!r}: use one of {known}, or a folder of class folders"
@@ -58,7 +62,9 @@ def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: in
 
 def _drawn_flowers() -> Listing:
     parts = {split: DrawnFlowers(split=split) for split in ("train", "val", "test")}
-    return _official("Flowers102 (drawn)", parts, MINI_FOLDER / "flowers-102" / "jpg", MINI_NOTE)
+    root = MINI_FOLDER / "flowers-102" / "jpg"
+    mend = "Restore them with `git checkout -- data/mini/flowers-102`, or clone the kit again"
+    return _official("Flowers102 (drawn)", parts, root, MINI_NOTE, mend)
 
 
 def _flowers102(data_dir: Path) -> Listing:
@@ -71,14 +77,19 @@ def _flowers102(data_dir: Path) -> Listing:
             f"a label file of Flowers102 in {data_dir / 'flowers-102'} is damaged (its md5 is not "
             "the published one): run `python -m helpers download` to replace it"
         ) from None
-    return _official("Flowers102", parts, data_dir / "flowers-102" / "jpg")
+    mend = "Run `python -m helpers download` to replace them"
+    return _official("Flowers102", parts, data_dir / "flowers-102" / "jpg", mend=mend)
 
 
 def _official(
-    name: str, parts: dict[str, datasets.VisionDataset], root: Path, note: str = ""
+    name: str,
+    parts: dict[str, datasets.VisionDataset],
+    root: Path,
+    note: str = "",
+    mend: str = MEND,
 ) -> Listing:
     splits = {split: _paths_and_labels(part) for split, part in parts.items()}
-    return Listing(name, list(parts["train"].classes), splits, root, note)
+    return Listing(name, list(parts["train"].classes), splits, root, note, mend=mend)
 
 
 def _paths_and_labels(dataset: datasets.VisionDataset) -> tuple[list[Path], list[int]]:
@@ -120,11 +131,16 @@ def _torchvision_set(name: str, data_dir: Path, seed: int) -> Listing:
     classes = list(next(iter(parts.values())).classes)
     files = {part: _paths_and_labels(dataset) for part, dataset in parts.items()}
     root = Path(next(iter(parts.values())).root)
-    return Listing(name, classes, _complete_splits(files, seed), root)
+    mend = f"Delete that folder, then run `python -m helpers download --dataset {name}`"
+    return Listing(name, classes, _complete_splits(files, seed), root, mend=mend)
 
 
-def _class_folders(folder: Path, seed: int) -> Listing:
-    """A folder of class folders, or of train/, val/ and test/ that hold class folders."""
+def _class_folders(folder: Path, seed: int, *, is_own: bool = False) -> Listing:
+    """A folder of class folders, or of train/, val/ and test/ that hold class folders.
+
+    In a student's own one, files that cannot be used are left out; in a published set they are an
+    error.
+    """
     found = {split: folder / split for split in ("train", "val", "test")}
     found = {split: path for split, path in found.items() if path.is_dir()}
     if found and not {"train", "test"} <= set(found):
@@ -137,24 +153,99 @@ def _class_folders(folder: Path, seed: int) -> Listing:
             f"{folder} has {len(classes)} class folder{'s' * (len(classes) != 1)}: "
             "a classifier needs at least 2, each with its pictures"
         )
-    files = {part: _read_classes(top, classes) for part, top in names.items()}
-    return Listing(folder.name, classes, _complete_splits(files, seed), folder)
+    if odd := [name for name in classes if not _is_text(name)]:
+        raise KitError(f"the name of a class folder in {folder} is no text: rename {odd[0]!a}")
+    unusable: dict[Path, str] = {}
+    files = {part: _read_classes(top, classes, unusable) for part, top in names.items()}
+    sizes: dict[Path, tuple[int, int]] = {}
+    if is_own:
+        sizes, damaged = sort_out([path for paths, _ in files.values() for path in paths],
+                                  "checking pictures")  # fmt: skip
+        unusable |= damaged
+        files = {part: _without(unusable, *pairs) for part, pairs in files.items()}
+    left_out = [f"{_shown(path, folder)} ({reason})" for path, reason in sorted(unusable.items())]
+    for part, (_, labels) in files.items():
+        if absent := sorted(set(range(len(classes))) - set(labels)):
+            raise KitError(_no_pictures(names[part] / classes[absent[0]], unusable, folder))
+    if left_out and not is_own:
+        raise KitError(f"{folder} is damaged: {left_out[0]}, {len(left_out)} in all")
+    splits = _complete_splits(files, seed)
+    return Listing(folder.name, classes, splits, folder, left_out=tuple(left_out),
+                   picture_sizes=sizes)  # fmt: skip
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    try:
+        return [path for path in folder.iterdir()
+                if not path.name.startswith((".", "__MACOSX")) and path.is_dir()]  # fmt: skip
+    except OSError as error:
+        raise KitError(f"cannot read the folder {folder}: {error.strerror or error}") from None
 
 
-def _read_classes(folder: Path, classes: Sequence[str]) -> tuple[list[Path], list[int]]:
+def _read_classes(
+    folder: Path, classes: Sequence[str], unusable: dict[Path, str]
+) -> tuple[list[Path], list[int]]:
     paths, labels = [], []
     for label, name in enumerate(classes):
-        files = sorted((folder / name).rglob("*")) if (folder / name).is_dir() else []
-        files = [path for path in files if path.suffix.lower() in SUFFIXES and path.is_file()]
-        if not files:
-            raise KitError(f"class folder {folder / name} has no pictures ({', '.join(SUFFIXES)})")
-        paths += files
-        labels += [label] * len(files)
+        found = sorted(_pictures_below(folder / name, unusable))
+        paths += found
+        labels += [label] * len(found)
     return paths, labels
+
+
+def _pictures_below(folder: Path, unusable: dict[Path, str]) -> list[Path]:
+    """The picture files below a folder; what might be meant as one and is none is `unusable`.
+
+    Hidden files, and those whose names do not say that they are pictures, do not count at all. A
+    link to a folder is not followed: it may lead in a circle, or to another class.
+    """
+    found: list[Path] = []
+    try:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            kind = path.suffix.lower()
+            if path.name.startswith("."):
+                continue
+            if path.is_symlink() and (path.is_dir() or not path.exists()):
+                unusable[path] = "a link that leads nowhere, or to a folder"
+            elif path.is_dir():
+                found += _pictures_below(path, unusable)
+            elif kind in OTHER_SUFFIXES:
+                unusable[path] = f"{kind} is not read: save it as JPEG or PNG"
+            elif kind in SUFFIXES and not path.is_file():
+                unusable[path] = "no regular file"
+            elif kind in SUFFIXES and not _is_text(path.name):
+                unusable[path] = "its name is no text: rename it"
+            elif kind in SUFFIXES:
+                found.append(path)
+    except (OSError, RuntimeError) as error:  # of a circle of links, Python 3.12 and older
+        unusable[folder] = getattr(error, "strerror", None) or str(error)
+    return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be written down: systems allow any bytes."""
+    return name == name.encode("utf-8", "replace").decode("utf-8")
+
+
+def _shown(path: Path, root: Path) -> str:
+    """A path below `root` that can be printed, whatever its name is."""
+    return path.relative_to(root).as_posix().encode("utf-8", "replace").decode("utf-8")
+
+
+def _without(
+    unusable: Mapping[Path, str], paths: Sequence[Path], labels: Sequence[int]
+) -> tuple[list[Path], list[int]]:
+    kept = [index for index, path in enumerate(paths) if path not in unusable]
+    return [paths[index] for index in kept], [labels[index] for index in kept]
+
+
+def _no_pictures(folder: Path, unusable: Mapping[Path, str], root: Path) -> str:
+    """What to say of a class folder without any picture that can be used."""
+    faults = [f"{_shown(path, root)}: {reason}" for path, reason in sorted(unusable.items())
+              if path.is_relative_to(folder)]  # fmt: skip
+    if not faults:
+        return f"class folder {folder} has no pictures ({', '.join(SUFFIXES)})"
+    return f"class folder {folder} has no pictures that can be used ({faults[0]})"
 
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}

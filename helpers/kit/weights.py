@@ -30,6 +30,13 @@ class WeightFile:
         """Where torch keeps it: hub/checkpoints below `TORCH_HOME`."""
         return Path(hub.get_dir()) / "checkpoints" / self.url.rpartition("/")[2]
 
+    def is_published(self) -> bool:
+        """Whether the file in that place is the published one, by its hash."""
+        try:
+            return sha256(self.path).startswith(self.sha256_prefix)
+        except OSError:
+            return False
+
 
 IMAGENET = {
     "resnet18": WeightFile(ResNet18_Weights.IMAGENET1K_V1.url, "f37072fd", 45),
@@ -124,7 +131,13 @@ def find_drawn(name: str) -> DrawnWeights:
 def load_imagenet(model: nn.Module, name: str) -> tuple[str, str]:
     """Load ImageNet weights, fetched if need be; returns what they are, in short and in full."""
     file = IMAGENET[name]
-    load_state(model, fetch_weights(name))
+    if not file.path.exists():
+        fetch_weights(name)
+    try:
+        load_state(model, file.path)
+    except KitError as damage:
+        replace_damaged(name, damage)
+        load_state(model, file.path)
     digest = sha256(file.path)
     if digest.startswith(file.sha256_prefix):
         return "ImageNet", f"ImageNet, {file.path.name}"
@@ -134,10 +147,27 @@ def load_imagenet(model: nn.Module, name: str) -> tuple[str, str]:
     )
 
 
+def replace_damaged(name: str, damage: KitError) -> None:
+    """Put the published file in the place of one that cannot be loaded.
+
+    Raises `KitError` that tells of both, when there is no network or it is the published file.
+    """
+    if IMAGENET[name].is_published():
+        raise damage
+    print(f"{IMAGENET[name].path.name} cannot be used: fetching it again")
+    try:
+        fetch_weights(name)
+    except KitError as error:
+        raise KitError(f"{damage}; {error}") from None
+
+
 def fetch_weights(name: str) -> Path:
-    """Download the ImageNet weights of a network unless they are there; returns their path."""
+    """Download the ImageNet weights of a network unless they are there, whole; returns their path.
+
+    A file of that name which is not the published one is replaced.
+    """
     file = IMAGENET[name]
-    if not file.path.exists():
+    if not file.is_published():
         fetch(
             file.url,
             file.path,
@@ -148,11 +178,17 @@ def fetch_weights(name: str) -> Path:
 
 
 def load_state(model: nn.Module, path: Path) -> None:
-    """Load a state dict from `path` into `model`; nothing in the file is executed."""
+    """Load a state dict from `path` into `model`; nothing in the file is executed.
+
+    Raises `KitError` when the file is damaged, of another network, or holds more than weights.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise KitError(f"{path} is damaged or of another network: delete it. ({error})") from None
     except pickle.UnpicklingError:
         raise KitError(f"{path} holds more than weights and was not loaded: delete it") from None
+    except Exception as error:  # a damaged file can fail in dozens of ways
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise KitError(
+            f"{path} is damaged or of another network: delete it ({reason:.300})"
+        ) from None
