@@ -2,54 +2,133 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
+import io
+import math
+import shutil
 import socket
+import struct
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET
 
 import pytest
+from tiny import full_disk, write_picture
 from torchvision import datasets
 
 from helpers.kit import downloads, flowers
 from helpers.kit.downloads import download_flowers102, download_torchvision_set, fetch
-from helpers.kit.errors import KitError
+from helpers.kit.errors import KitError, WriteError
+from helpers.kit.files import only_writer
+from helpers.kit.weights import IMAGENET
 
-CONTENT = b"weights of a network " * 5000
+CONTENT = bytes(range(256)) * 400
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@dataclass
+class Fault:
+    """How the server misbehaves on a name, the first `times` that it is asked for it."""
+
+    times: float = math.inf
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    sends: int | None = None  # bytes of the body before `ends`
+    ends: str = ""  # "close", "reset" or "stall"
+    drip: float = 0.0  # seconds between two bytes
+    content: bytes | None = None  # instead of the right one
+    ranges: bool = True
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves `files` of its server; a name in `cut` loses its end, though its length is said."""
+    """Serves `files` of its server, or parts of them, with the `faults` that it has."""
 
     def do_GET(self) -> None:
         name = self.path.lstrip("/")
         self.server.asked.append(name)
-        content = self.server.files.get(name)
+        self.server.ranges.append(self.headers.get("Range"))
+        fault = self.server.faults.get(name, Fault())
+        fault.times -= 1
+        if fault.times < 0:
+            fault = Fault()
+        content = self.server.files.get(name) if fault.content is None else fault.content
         if content is None:
             self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
+        elif fault.status != 200:
+            self.send_response(fault.status)
+            self.send_headers({"Content-Length": "0", **fault.headers})
+        else:
+            self.send_content(content, fault)
+
+    def send_headers(self, headers: dict[str, str]) -> None:
+        for key, value in headers.items():
+            self.send_header(key, value)
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if name in self.server.cut else content)
+
+    def send_content(self, content: bytes, fault: Fault) -> None:
+        begin = int((self.headers.get("Range") or "bytes=0-")[6:-1]) if fault.ranges else 0
+        if begin >= len(content) > 0:
+            self.send_response(416)
+            self.send_headers({"Content-Length": "0"})
+            return
+        self.send_response(206 if begin else 200)
+        span = {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"}
+        length = {"Content-Length": str(len(content) - begin)}
+        self.send_headers({**length, **(span if begin else {}), **fault.headers})
+        body = content[begin:] if fault.sends is None else content[begin : begin + fault.sends]
+        for place in range(0, len(body), 1 if fault.drip else len(body)):
+            piece = body[place : place + 1] if fault.drip else body
+            try:
+                self.wfile.write(piece)
+            except OSError:
+                return
+            self.server.sent += len(piece)
+            if self.server.over.wait(fault.drip):
+                return
+        if fault.ends == "stall":
+            self.server.over.wait(20)
+        if fault.ends == "reset":
+            self.connection.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.wfile = io.BytesIO()
 
     def log_message(self, *args: object) -> None:
         """Keep quiet."""
 
 
-@pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
+def serve() -> ThreadingHTTPServer:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.files, server.cut, server.asked = {"good.bin": CONTENT}, set(), []
+    server.files, server.faults, server.asked = {"good.bin": CONTENT}, {}, []
+    server.ranges, server.sent, server.over = [], 0, threading.Event()
     server.url = f"http://127.0.0.1:{server.server_address[1]}/"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
+    server.thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    server.thread.start()
+    return server
+
+
+def stop(server: ThreadingHTTPServer) -> None:
+    server.over.set()
     server.shutdown()
     server.server_close()
-    thread.join()
+    server.thread.join()
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    server = serve()
+    yield server
+    stop(server)
+
+
+@pytest.fixture(autouse=True)
+def no_mirror_of_the_user(monkeypatch) -> None:
+    monkeypatch.delenv("KIT_MIRROR", raising=False)
 
 
 def closed_port() -> int:
@@ -58,72 +137,279 @@ def closed_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.mark.parametrize("check", ["", "sha256", "md5"])
+def get(url: str, path: Path, **options) -> None:
+    """Fetch with hardly any patience."""
+    given = {"what": "a file", "sha256_prefix": DIGEST[:8], "timeout": 0.3, "pause": 0.01}
+    fetch(url, path, **{**given, **options})
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder but the locks."""
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix != ".lock"}
+
+
+@pytest.mark.parametrize("check", ["sha256", "md5"])
 def test_a_good_file_arrives_whole(server, tmp_path, check):
     path = tmp_path / "new" / "file.bin"
-    digests = {"sha256": hashlib.sha256(CONTENT), "md5": hashlib.md5(CONTENT)}
-    hashes = {
-        "sha256": {"sha256_prefix": digests["sha256"].hexdigest()[:8]},
-        "md5": {"md5": digests["md5"].hexdigest()},
-    }
-    fetch(server.url + "good.bin", path, what="a file", **hashes.get(check, {}))
-    assert path.read_bytes() == CONTENT
-    assert list(path.parent.iterdir()) == [path]
+    md5 = {"sha256_prefix": "", "md5": hashlib.md5(CONTENT).hexdigest()}
+    get(server.url + "good.bin", path, **(md5 if check == "md5" else {}))
+    assert files_in(path.parent) == {"file.bin": CONTENT}
+    assert server.ranges == [None]
+
+
+PASSING = {
+    "cut": Fault(2, sends=30_000, ends="close"),
+    "reset": Fault(2, sends=30_000, ends="reset"),
+    "stall": Fault(1, sends=30_000, ends="stall"),
+    "nothing but a stall": Fault(1, sends=0, ends="stall"),
+    "drip": Fault(1, drip=0.02),
+    "500": Fault(2, status=500),
+    "503": Fault(2, status=503),
+    "503 with a time": Fault(1, status=503, headers={"Retry-After": "0"}),
+    "429": Fault(1, status=429, headers={"Retry-After": "Thu, 01 Jan 1970 00:00:00 GMT"}),
+    "408": Fault(1, status=408),
+    "no ranges": Fault(2, sends=30_000, ends="close", ranges=False),
+    "a range of its own": Fault(1, sends=30_000, headers={"Content-Range": "bytes 7-9/9"}),
+}
+
+
+@pytest.mark.parametrize("name", PASSING)
+def test_faults_that_pass_end_in_the_right_file(server, tmp_path, name):
+    server.faults["good.bin"] = dataclasses.replace(PASSING[name])
+    get(server.url + "good.bin", tmp_path / "file.bin")
+    assert files_in(tmp_path) == {"file.bin": CONTENT}
+    assert len(server.asked) > 1
+
+
+LASTING = {
+    "cut": (Fault(sends=100, ends="close"), "it ended .* bytes too early", 4),
+    "reset": (Fault(sends=100, ends="reset"), "a file: .*(reset|early)", 4),
+    "stall": (Fault(sends=100, ends="stall"), "timed out", 4),
+    "drip": (Fault(drip=0.02), r"only \d+ bytes came", 4),
+    "403": (Fault(status=403), "the server says 403", 1),
+    "404": (Fault(status=404), "the server says 404", 1),
+    "500": (Fault(status=500), "the server says 500", 4),
+    "503": (Fault(status=503), "the server says 503", 4),
+    "503, come back tomorrow": (
+        Fault(status=503, headers={"Retry-After": "86400"}), "says 503, wait 86,400 s", 1,
+    ),
+    "a redirection to itself": (
+        Fault(status=302, headers={"Location": "/good.bin"}), "redirects in a loop", None,
+    ),
+    "a redirection to the disk": (
+        Fault(status=302, headers={"Location": "file:///etc/passwd"}), "or to nowhere", 1,
+    ),
+    "a redirection without an address": (Fault(status=301), "or to nowhere", 1),
+    "other bytes": (Fault(content=CONTENT[::-1]), "another hash than", 1),
+    "a page that asks to log in": (Fault(content=b"<html>log in</html>"), "another hash than", 1),
+    "nothing": (Fault(content=b""), "another hash than", 1),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("earlier", [None, b"an earlier file"])
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        ("sha256", "another hash than 00000000"),
-        ("md5", "another hash than 00000000"),
-        ("cut", "cannot download a file"),
-        ("absent", "the server says 404"),
-        ("refused", "cannot download a file: .*refused"),
-    ],
-)
-def test_a_failed_download_leaves_nothing_and_says_what_to_do(
-    server, tmp_path, earlier, fault, said
-):
-    path, url, hashes = tmp_path / "file.bin", server.url + "good.bin", {}
+@pytest.mark.parametrize("name", LASTING)
+def test_faults_that_last_end_in_one_line_and_soon(server, tmp_path, name, earlier):
+    server.faults["good.bin"], said, asked = LASTING[name]
+    server.faults["good.bin"] = dataclasses.replace(server.faults["good.bin"])
+    path, url = tmp_path / "file.bin", server.url + "good.bin"
     if earlier is not None:
         path.write_bytes(earlier)
-    if fault == "cut":
-        server.cut.add("good.bin")
-    elif fault == "absent":
-        server.files.clear()
-    elif fault == "refused":
-        url = f"http://127.0.0.1:{closed_port()}/good.bin"
-    else:
-        hashes = {"sha256_prefix" if fault == "sha256" else "md5": "00000000"}
-    with pytest.raises(KitError, match=said) as caught:
-        fetch(url, path, what="a file", timeout=5, **hashes)
-    assert url in str(caught.value)
-    assert f"save it as {path}" in str(caught.value)
+    started = time.monotonic()
+    with pytest.raises(KitError, match=f"^cannot download a file: .*{said}") as caught:
+        get(url, path)
+    assert time.monotonic() - started < 15
+    assert f"from {url} and save it as {path}" in str(caught.value)
     assert "\n" not in str(caught.value)
-    left = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
-    assert left == ({} if earlier is None else {"file.bin": earlier})
+    assert asked is None or len(server.asked) == asked
+    left = files_in(tmp_path)
+    assert left.pop("file.bin", None) == earlier
+    part = left.pop("file.bin.part", b"")
+    assert CONTENT.startswith(part)  # what is kept is right
+    assert not left
 
 
-def test_a_server_that_falls_silent_is_given_up(tmp_path):
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))
-        silent.listen()
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
-        with pytest.raises(KitError, match=r"cannot download a file: .*timed out"):
-            fetch(url, tmp_path / "file", what="a file", timeout=0.3)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:{port}/good.bin", "refused"),
+        ("http://no-such-host.invalid/good.bin", "cannot download"),
+        ("good.bin", "unknown url type"),
+        ("http://[/good.bin", "cannot download"),
+    ],
+)
+def test_addresses_that_lead_nowhere(tmp_path, url, said):
+    with pytest.raises(KitError, match=f"(?i)cannot download a file: .*{said}|{said} a file"):
+        get(url.format(port=closed_port()), tmp_path / "file")
+    assert files_in(tmp_path) == {}
 
 
-def test_an_interrupted_download_leaves_nothing(server, tmp_path, monkeypatch):
-    def interrupt(*args):
-        args[1].write_bytes(b"half")
+def test_a_server_that_answers_no_http(tmp_path):
+    with socket.socket() as odd:
+        odd.bind(("127.0.0.1", 0))
+        odd.listen()
+
+        def answer():
+            for _ in range(4):
+                connection, _ = odd.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(KitError, match="cannot download a file"):
+            get(f"http://127.0.0.1:{odd.getsockname()[1]}/file", tmp_path / "file")
+        thread.join()
+    assert files_in(tmp_path) == {}
+
+
+# Resuming
+
+
+def test_resuming_saves_the_bytes_that_are_there(server, tmp_path):
+    server.faults["good.bin"] = Fault(1, sends=60_000, ends="close")
+    get(server.url + "good.bin", tmp_path / "file.bin")
+    assert files_in(tmp_path) == {"file.bin": CONTENT}
+    assert server.ranges == [None, "bytes=60000-"]
+    assert server.sent == len(CONTENT)
+
+
+def test_a_later_run_goes_on_where_an_interrupted_one_stopped(server, tmp_path, monkeypatch):
+    server.faults["good.bin"] = Fault(1, sends=60_000, ends="stall")
+
+    def interrupt(self, answer):
+        yield answer.read1(50_000)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(downloads, "_stream", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        fetch(server.url + "good.bin", tmp_path / "file", what="a file")
-    assert list(tmp_path.iterdir()) == []
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("helpers.kit.downloads._Download._blocks", interrupt)
+        get(server.url + "good.bin", tmp_path / "file.bin")
+    (kept,) = files_in(tmp_path).values()
+    assert list(files_in(tmp_path)) == ["file.bin.part"]
+    assert 0 < len(kept) <= 50_000
+    server.sent = 0
+    get(server.url + "good.bin", tmp_path / "file.bin")
+    assert files_in(tmp_path) == {"file.bin": CONTENT}
+    assert server.ranges == [None, f"bytes={len(kept)}-"]
+    assert server.sent == len(CONTENT) - len(kept)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("kept", [0, 1, 70_000, len(CONTENT), len(CONTENT) + 5])
+@pytest.mark.parametrize("damaged", [False, True])
+def test_whatever_is_kept_the_right_file_results(server, tmp_path, kept, ranges, damaged):
+    server.faults["good.bin"] = Fault(ranges=ranges)
+    part = (CONTENT + b"12345")[:kept]
+    (tmp_path / "file.bin.part").write_bytes(bytes(kept) if damaged else part)
+    get(server.url + "good.bin", tmp_path / "file.bin")
+    assert files_in(tmp_path) == {"file.bin": CONTENT}
+    if kept == len(CONTENT) and ranges and not damaged:
+        assert server.sent == 0  # all was there, only its name was missing
+
+
+def test_many_broken_transfers_get_there_while_each_brings_something(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "PROGRESS", 5_000)
+    server.faults["good.bin"] = Fault(sends=9_000, ends="close")
+    get(server.url + "good.bin", tmp_path / "file.bin")
+    assert files_in(tmp_path) == {"file.bin": CONTENT}
+    assert len(server.asked) == 12
+    assert server.sent == len(CONTENT)
+
+
+def test_pauses_grow_and_a_server_may_ask_for_longer(server, tmp_path, monkeypatch):
+    pauses = []
+    monkeypatch.setattr("helpers.kit.downloads.time.sleep", pauses.append)
+    server.faults["good.bin"] = Fault(status=503)
+    with pytest.raises(KitError):
+        get(server.url + "good.bin", tmp_path / "file.bin", pause=1)
+    assert pauses == [1, 2, 4]
+    pauses.clear()
+    server.faults["good.bin"] = Fault(1, status=503, headers={"Retry-After": "7"})
+    get(server.url + "good.bin", tmp_path / "file.bin", pause=1)
+    assert pauses == [7]
+
+
+def test_two_downloads_of_one_file_do_not_mix(server, tmp_path):
+    with (
+        only_writer(tmp_path / ".file.bin.lock", "it"),
+        pytest.raises(KitError, match=r"file\.bin is being written by another run"),
+    ):
+        get(server.url + "good.bin", tmp_path / "file.bin")
+    assert files_in(tmp_path) == {}
+
+
+# Mirrors
+
+
+@pytest.mark.parametrize("fault", ["404", "500", "cut", "other bytes", "a redirection to itself"])
+def test_a_mirror_stands_in(server, tmp_path, monkeypatch, fault):
+    server.faults["good.bin"] = dataclasses.replace(LASTING[fault][0])
+    mirror = serve()
+    try:
+        monkeypatch.setattr(downloads, "MIRRORS", {server.url: (mirror.url,)})
+        get(server.url + "good.bin", tmp_path / "file.bin")
+    finally:
+        stop(mirror)
+    assert files_in(tmp_path) == {"file.bin": CONTENT}
+    assert mirror.asked == ["good.bin"]
+    if fault == "cut":
+        assert mirror.ranges == ["bytes=100-"]  # it goes on with what the other had sent
+
+
+def test_when_no_mirror_helps_each_is_named(server, tmp_path, monkeypatch):
+    other = f"http://127.0.0.1:{closed_port()}/"
+    monkeypatch.setattr(downloads, "MIRRORS", {server.url: (other,)})
+    server.files.clear()
+    with pytest.raises(KitError, match=r"says 404; .*refused") as caught:
+        get(server.url + "good.bin", tmp_path / "file.bin")
+    for url in (server.url, other):
+        assert url.split("/")[2] in str(caught.value)
+
+
+def test_a_mirror_of_ones_own_is_asked_first(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("KIT_MIRROR", server.url)
+    get("http://no-such-host.invalid/deep/good.bin", tmp_path / "file.bin")
+    assert server.asked == ["good.bin"]
+
+
+def test_every_mirror_is_of_something_that_is_published():
+    published = [file.url for file in IMAGENET.values()]
+    published.append(datasets.Flowers102._download_url_prefix + "setid.mat")
+    for beginning, others in downloads.MIRRORS.items():
+        assert any(url.startswith(beginning) for url in published)
+        for other in others:
+            assert other.startswith("https://")
+            assert other.endswith("/")
+
+
+# The disk
+
+
+def test_a_full_disk_keeps_what_arrived_and_the_earlier_file(server, tmp_path):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"an earlier file")
+    with full_disk(70_000), pytest.raises(WriteError, match=r"^cannot write .*file\.bin: .*room"):
+        get(server.url + "good.bin", path)
+    assert path.read_bytes() == b"an earlier file"
+    server.sent = 0
+    get(server.url + "good.bin", path)
+    assert files_in(tmp_path) == {"file.bin": CONTENT}
+    assert server.sent < len(CONTENT)
+
+
+def test_a_disk_without_room_is_noticed_before_it_is_full(server, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr("helpers.kit.downloads.shutil.disk_usage", lambda place: usage)
+    with pytest.raises(WriteError, match="no room for a file: it takes 0 MB"):
+        get(server.url + "good.bin", tmp_path / "file.bin")
+    assert server.asked == ["good.bin"]
+    assert files_in(tmp_path) == {}
+
+
+def test_a_place_that_is_no_folder_is_named(server, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(KitError, match=r"cannot write in .*file"):
+        get(server.url + "good.bin", tmp_path / "file" / "deep" / "file.bin")
 
 
 # Flowers102
@@ -135,9 +421,9 @@ def mirror(server, tmp_path, monkeypatch) -> ThreadingHTTPServer:
     for module in (downloads, flowers):
         monkeypatch.setattr(module, "NUM_PICTURES", 3)
     source = tmp_path / "source" / "jpg"
-    source.mkdir(parents=True)
     for number in (1, 2, 3):
-        (source / f"image_{number:05d}.jpg").write_bytes(b"picture %d" % number)
+        write_picture(source / f"image_{number:05d}.jpg", seed=number)
+    monkeypatch.setattr(downloads, "ROUNDS", 1)
     with tarfile.open(tmp_path / "made.tgz", "w:gz") as archive:
         archive.add(source, "jpg")
     names = {"label": "imagelabels.mat", "setid": "setid.mat", "image": "102flowers.tgz"}
@@ -154,7 +440,9 @@ def mirror(server, tmp_path, monkeypatch) -> ThreadingHTTPServer:
 
 
 def listed(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    """What is below a folder, but the locks."""
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return sorted(name for name in found if not name.endswith(".lock"))
 
 
 WHOLE = ["imagelabels.mat", "jpg", *(f"jpg/image_0000{n}.jpg" for n in (1, 2, 3)), "setid.mat"]
@@ -177,11 +465,15 @@ def test_only_what_is_missing_or_damaged_is_fetched(mirror, tmp_path):
     (folder / "setid.mat").write_bytes(b"damaged")
     download_flowers102(tmp_path / "data", url_prefix=mirror.url)
     assert mirror.asked == ["setid.mat"]
-    mirror.asked.clear()
-    (folder / "jpg" / "image_00002.jpg").unlink()
-    download_flowers102(tmp_path / "data", url_prefix=mirror.url)
-    assert mirror.asked == ["102flowers.tgz"]
-    assert listed(folder) == WHOLE
+    picture = folder / "jpg" / "image_00002.jpg"
+    whole = picture.read_bytes()
+    for damage in (b"", whole[:-200], None):
+        mirror.asked.clear()
+        picture.unlink() if damage is None else picture.write_bytes(damage)
+        download_flowers102(tmp_path / "data", url_prefix=mirror.url)
+        assert mirror.asked == ["102flowers.tgz"]
+        assert listed(folder) == WHOLE
+        assert picture.read_bytes() == whole
 
 
 @pytest.mark.parametrize("name", ["102flowers.tgz", "setid.mat"])
@@ -189,7 +481,7 @@ def test_only_what_is_missing_or_damaged_is_fetched(mirror, tmp_path):
 def test_a_failed_download_of_flowers102_can_be_taken_up(mirror, tmp_path, name, fault):
     data, good = tmp_path / "data", mirror.files[name]
     if fault == "cut":
-        mirror.cut.add(name)
+        mirror.faults[name] = Fault(sends=3, ends="close")
     elif fault == "replaced":
         mirror.files[name] = b"something else"
     else:
@@ -198,8 +490,9 @@ def test_a_failed_download_of_flowers102_can_be_taken_up(mirror, tmp_path, name,
         download_flowers102(data, url_prefix=mirror.url)
     assert not (data / "flowers-102" / name).exists()
     assert not (data / "flowers-102" / "jpg").exists()
-    assert not [path for path in listed(data) if path.endswith(".part")]
-    mirror.cut.clear()
+    kept = [path for path in listed(data) if path.endswith(".part")]
+    assert kept == ([f"flowers-102/{name}.part"] if fault == "cut" else [])
+    mirror.faults.clear()
     mirror.files[name] = good
     download_flowers102(data, url_prefix=mirror.url)
     assert listed(data / "flowers-102") == WHOLE
@@ -221,6 +514,30 @@ def test_unpacking_that_was_interrupted_is_done_again(mirror, tmp_path, monkeypa
     download_flowers102(data, url_prefix=mirror.url)
     assert listed(data / "flowers-102") == WHOLE
     assert mirror.asked.count("102flowers.tgz") == 1  # the archive was there and whole
+
+
+def test_what_a_download_works_with_is_no_data_set(tmp_path):
+    folder = tmp_path / "flowers-102"
+    folder.mkdir()
+    for name in (".setid.mat.lock", "setid.mat.part"):
+        (folder / name).touch()
+    assert not flowers.flowers102_is_present(tmp_path)
+
+
+def test_no_room_to_unpack_keeps_the_archive_and_the_earlier_pictures(mirror, tmp_path):
+    data = tmp_path / "data"
+    download_flowers102(data, url_prefix=mirror.url)
+    (data / "flowers-102" / "jpg" / "image_00002.jpg").unlink()
+    longest = max(path.stat().st_size for path in (tmp_path / "source" / "jpg").iterdir())
+    mirror.files["102flowers.tgz"] = (tmp_path / "made.tgz").read_bytes()
+    (data / "flowers-102" / "102flowers.tgz").write_bytes(mirror.files["102flowers.tgz"])
+    with full_disk(longest // 2), pytest.raises(WriteError, match="the archive is kept"):
+        download_flowers102(data, url_prefix=mirror.url)
+    assert listed(data / "flowers-102") == sorted(
+        {*WHOLE, "102flowers.tgz"} - {"jpg/image_00002.jpg"}
+    )
+    download_flowers102(data, url_prefix=mirror.url)
+    assert listed(data / "flowers-102") == WHOLE
 
 
 # Other sets

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -34,6 +36,18 @@ def write_class_folders(root: Path, counts: Mapping[str, int]) -> Path:
             write_picture(root / name / f"{number:02d}.png", color, seed=1000 * label + number)
         (root / name).mkdir(exist_ok=True)
     return root
+
+
+@contextlib.contextmanager
+def full_disk(num_bytes: int = 1000) -> Iterator[None]:
+    """Let no file grow beyond `num_bytes` during the block, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="only Unix has limits of file size")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def vector_data(

@@ -43,8 +43,8 @@ def read_labels(folder: Path) -> Labels | None:
     except Exception as error:  # scipy fails in dozens of ways on a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise KitError(
-            f"a label file in {folder} is damaged ({reason:.200}): run `python -m helpers download`, or "
-            "delete data/mini/flowers-102 to have it drawn again"
+            f"a label file in {folder} is damaged ({reason:.200}): run `python -m helpers "
+            "download`, or delete data/mini/flowers-102 to have it drawn again"
         ) from None
     sizes = {split: len(pairs) for split, pairs in splits.items()}
     return Labels(dict(splits["test"]), sizes, fingerprint_of(splits))

@@ -283,7 +283,8 @@ def damaged_flowers(folder: Path) -> list[Path]:
 def _label_files() -> dict[str, str]:
     """The names of the label files, and their md5s."""
     published = datasets.Flowers102._file_dict
-    return {name: published[key][1] for key, name in zip(("label", "setid"), LABEL_FILES, strict=True)}
+    keys = zip(("label", "setid"), LABEL_FILES, strict=True)
+    return {name: published[key][1] for key, name in keys}
 
 
 def _unpack(archive: Path, folder: Path) -> None:
