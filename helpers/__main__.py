@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .kit.errors import KitError
+from .kit.errors import Interrupted, KitError
 from .recipes import METHODS
 
 # Heavy modules are imported where they are used, so that --help answers at once.
@@ -94,6 +94,7 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         "train",
         help="train one method, as its notebook does but outside of it",
         description="Train, test and record one method from its recipe, as its notebook does. "
+        "An interrupted run goes on where it stopped, a finished one is not trained again. "
         "An earlier result of it is moved to results/PROFILE/previous/. With torchrun it trains "
         "on several processes or machines: torchrun --nproc_per_node=2 -m helpers train ...",
     )
@@ -118,6 +119,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
         default=0,
         metavar="N",
         help="processes that prepare pictures ahead (default: 0, none)",
+    )
+    train.add_argument(
+        "--rerun", action="store_true", help="train anew, also when such a run is there"
     )
     train.set_defaults(command=_train)
 
@@ -262,8 +266,12 @@ def _train(options: argparse.Namespace) -> int:
                 device=options.device,
                 num_epochs=options.epochs,
                 num_workers=options.workers,
+                rerun=options.rerun,
                 processes=processes,
             )
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("stopped: nothing was recorded", file=sys.stderr)
         return 130

@@ -13,6 +13,7 @@ from torchvision.transforms import v2 as transforms
 
 from .kit.errors import KitError
 from .kit.identity import fingerprint_of
+from .kit.loading import SteadyLoader
 from .kit.picture_store import PictureStore
 from .kit.pictures import check_all
 from .kit.sources import Listing, list_pictures, picture_ids
@@ -246,7 +247,7 @@ def make_loader(
 ) -> DataLoader:
     """A loader with an order of its own; `samples` must answer whole batches, as `Pictures` do."""
     order = Batches(len(samples), batch_size, seed=seed, shuffle=shuffle)
-    return DataLoader(
+    return SteadyLoader(
         samples,
         batch_sampler=order,
         collate_fn=as_is,

@@ -20,8 +20,10 @@ from scipy import stats
 from torch import nn
 
 from .data import Data
+from .kit.checkpoints import check_finished
 from .kit.errors import KitError
 from .kit.files import json_text, only_writer, read_json, sha256, written_atomically
+from .kit.identity import kit_version
 from .kit.records import record_fault
 from .models import count_parameters
 from .recipes import METHODS, Recipe
@@ -67,8 +69,10 @@ def save_result(
 
     The record holds the hashes of the other two, and all three are renamed to their places when
     all are written: an interrupted run leaves an earlier result as it was. Returns the folder.
-    Raises `KitError` when another run is writing the same result, or the disk is full.
+    Raises `KitError` when the training of `model` was interrupted, when another run is writing the
+    same result, and when the disk is full.
     """
+    check_finished(model)
     folder = workspace.results_dir / recipe.method
     with only_writer(workspace.results_dir / f".{recipe.method}.lock", f"the result {folder.name}"):
         record = make_record(workspace, recipe, model=model, data=data, run=run, score=score)
@@ -126,6 +130,7 @@ def make_record(
             "seconds": score.seconds,
         },
         "epochs": run.num_epochs,
+        "resumed": run.resumed,
         "first_loss": run.first_loss,
         "seconds": run.seconds,
         "training_seconds": run.training_seconds,
@@ -147,6 +152,7 @@ def make_record(
             "system": platform.platform(),
         },
         "versions": {
+            "kit": kit_version(),
             "python": platform.python_version(),
             "torch": torch.__version__,
             "torchvision": torchvision.__version__,
@@ -220,7 +226,9 @@ def read_result(path: Path) -> Result:
     """Read a record and the predictions beside it; raises `KitError` when they do not agree."""
     record, again = read_json(path), f"delete {path.parent} and run its notebook again"
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise KitError(f"{path} is not a record of this version of the kit: {again}")
+        raise KitError(
+            f"{path} is not a record of this version of the kit{_writer(record)}: {again}"
+        )
     if fault := record_fault(record):
         raise KitError(f"{path} is damaged ({fault}): {again}")
     table = path.with_name("predictions.csv")
@@ -255,6 +263,18 @@ def _class_number(text: str, record: dict[str, Any]) -> int:
     if not 0 <= number < classes:
         raise ValueError(f"class {number} of {classes}")
     return number
+
+
+def _writer(record: Any) -> str:
+    """Which version wrote a record, as far as it says so, for a message."""
+    if not isinstance(record, dict) or "schema" not in record:
+        return ""
+    versions = record.get("versions")
+    writer = versions.get("kit", "unknown") if isinstance(versions, dict) else "unknown"
+    return (
+        f" (version {writer!s:.20} wrote it, with schema {record['schema']!s:.20}; "
+        f"this is {kit_version()}, with schema {SCHEMA})"
+    )
 
 
 def comparison_table(results: Sequence[Result]) -> list[dict[str, str]]:

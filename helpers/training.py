@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from scipy import stats
@@ -13,7 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
 from .data import EVALUATION_BATCH, Batches, Data, eval_transform, make_loader
+from .kit.checkpoints import Checkpoints, Parts
 from .kit.errors import KitError
+from .kit.memory import out_of_memory_explained
 from .kit.preflight import check_before_training
 from .kit.progress import EpochTable, track
 from .models import in_eval_mode
@@ -30,6 +33,7 @@ class TrainingRun:
     best_val_accuracy: float
     num_epochs: int  # that ran; fewer than asked for after early stopping
     seconds: dict[str, float]  # training, loading, evaluation, features
+    resumed: int = 0  # after how many of its epochs it was interrupted, and went on later
 
     @property
     def training_seconds(self) -> float:
@@ -37,6 +41,7 @@ class TrainingRun:
         return self.seconds["training"] + self.seconds["loading"] + self.seconds["features"]
 
 
+@out_of_memory_explained
 def train_model(
     model: nn.Module,
     data: Data,
@@ -49,23 +54,32 @@ def train_model(
     precision: torch.dtype = torch.float32,
     patience: int | None = None,
     progress: bool = True,
+    checkpoint: Path | None = None,
+    rerun: bool = False,
 ) -> TrainingRun:
     """Train on `data.train`, look at `data.val` after each epoch, keep the best weights on val.
 
     The learning rate follows `scheduler`, one step a batch. With `patience`, training stops after
     that many epochs without a better val accuracy. `precision` is what the network computes in
     (bfloat16 and float16 by autocast); its weights stay float32. The test split is not touched.
+    With `checkpoint`, a folder, an interrupted run goes on when it is called again, and a finished
+    one is loaded unless `rerun`; a changed setting starts it anew.
     Raises `KitError` before the first step when model, data and schedule do not fit together.
     """
     device = torch.device(device)
     model.to(device, memory_format=memory_format(device))
-    first_loss = check_before_training(model, data, criterion, scheduler, num_epochs, device)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     clock, best, history = Clock(device), BestWeights(), []
     data.train.batch_sampler.reseed()
 
-    with EpochTable(num_epochs, len(data.train), note=data.note, show=progress) as table:
-        for epoch in range(1, num_epochs + 1):
+    parts = Parts(model, data, criterion, optimizer, scheduler, scaler, best, history)
+    settings = {"num_epochs": num_epochs, "precision": precision, "patience": patience}
+    saved = Checkpoints(checkpoint, parts, rerun=rerun, **settings)
+    if saved.is_new:
+        saved.first_loss = check_before_training(model, data, criterion, scheduler, num_epochs)
+    table = EpochTable(num_epochs, len(data.train), history=history, note=data.note, show=progress)
+    with saved, table:
+        for epoch in saved.epochs_left:
             model.train()
             train, rate = Tally(), max(group["lr"] for group in optimizer.param_groups)
             for images, labels in clock.loading(data.train):
@@ -91,9 +105,10 @@ def train_model(
             table.epoch_done(row, is_best=best.epoch == epoch)
             if patience is not None and epoch - best.epoch >= patience:
                 break
+            saved.epoch_done()
 
     best.restore(model)
-    return summary_of(history, first_loss, best, data.feature_seconds)
+    return summary_of(history, best, saved)
 
 
 class Tally:
@@ -174,7 +189,8 @@ class Clock:
         self.last = now
 
     def loading(self, loader: DataLoader):
-        """Go through a loader and count what each batch took to arrive."""
+        """Go through a loader and count what each batch took to arrive, and nothing before."""
+        self.last = time.perf_counter()
         for batch in loader:
             self.lap("loading")
             yield batch
@@ -201,7 +217,7 @@ def epoch_row(
 
 
 def summary_of(
-    history: list[dict[str, float]], first_loss: float, best: BestWeights, feature_seconds: float
+    history: list[dict[str, float]], best: BestWeights, saved: Checkpoints
 ) -> TrainingRun:
     """The run that a history tells of."""
     seconds = {
@@ -210,11 +226,12 @@ def summary_of(
     }
     return TrainingRun(
         history=history,
-        first_loss=first_loss,
+        first_loss=saved.first_loss,
         best_epoch=best.epoch,
         best_val_accuracy=best.accuracy,
         num_epochs=len(history),
-        seconds={**seconds, "features": feature_seconds},
+        seconds={**seconds, "features": saved.feature_seconds},
+        resumed=saved.resumed,
     )
 
 

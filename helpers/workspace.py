@@ -40,6 +40,11 @@ class Workspace:
     pretrained: str  # where pretrained weights come from, for `resnet18` and `efficientnet_b5`
     processes: int = 1  # that train together, with `threads` each
 
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where training runs keep what they need to go on after an interruption."""
+        return self.results_dir / "checkpoints"
+
     def suited_to(self, model: nn.Module) -> Workspace:
         """This workspace in the precision that suits `model`; prints it when it is another one.
 

@@ -136,7 +136,10 @@ def test_results_come_in_the_order_of_the_notebooks(workspace):
     ("change", "message"),
     [
         (lambda record: record.update(profile="full"), "profile 'full'"),
-        (lambda record: record.update(schema=0), "not a record of this version"),
+        (
+            lambda record: record.update(schema=0, versions={"kit": "0.0.1"}),
+            r"not a record of this version of the kit \(version 0\.0\.1 wrote it, with schema 0; ",
+        ),
         (lambda record: record.pop("schema"), "not a record of this version"),
         (lambda record: record["data"].update(fingerprint="e" * 64), "other pictures or splits"),
         (lambda record: record["test"].update(correct=999), "says 999 of 12"),

@@ -139,12 +139,20 @@ def test_fresh_run_keeps_the_previous_results(place):
     write_notebook(place / "notebooks", "02_b", "x = 1")
     for right in (0.2, 0.9):
         record = (write_result(results, "bn_cnn", right=right) / "record.json").read_text()
+        for method in ("bn_cnn", "resnet18_finetune"):
+            folder = results / "checkpoints" / method / "control"
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "0.pt").write_text(f"{right}")
         write_result(results, "resnet18_finetune")
         runner.run_notebooks(profile="mini")
         kept = results / "previous" / "bn_cnn" / "record.json"
         assert kept.read_text() == record
         assert not (results / "bn_cnn").exists()
+        assert not (results / "checkpoints" / "bn_cnn").exists()  # nothing is there to be loaded
+        kept_too = results / "previous" / "checkpoints" / "bn_cnn" / "control" / "0.pt"
+        assert kept_too.read_text() == f"{right}"
     assert (results / "resnet18_finetune" / "record.json").exists()
+    assert (results / "checkpoints" / "resnet18_finetune" / "control" / "0.pt").exists()
     # Half a result replaces no kept one.
     (results / "bn_cnn").mkdir()
     runner.keep_previous(runner.find_workspace(profile="mini"), [place / "notebooks/02_b.ipynb"])

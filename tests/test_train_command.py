@@ -18,6 +18,7 @@ from helpers import __main__ as cli
 from helpers.kit import train as training_command
 from helpers.kit.errors import KitError
 from helpers.kit.notebooks import METHOD_OF, code_cells, notebook_paths, read_notebook
+from helpers.kit.progress import EpochTable
 from helpers.kit.train import NETWORKS, optimizer_and_schedule, recipe_for
 from helpers.recipes import RECIPES
 
@@ -76,7 +77,8 @@ def test_the_command_does_what_the_notebook_does(number, results, picture_folder
     exec(compile(experiment_in(notebook), str(notebook), "exec"), {})
     theirs = record_of(results / method)
 
-    assert run("--method", method, "--dataset", picture_folder, "--epochs", EPOCHS) == 0
+    again = ("--epochs", EPOCHS, "--rerun")  # else the notebook's own run would be loaded
+    assert run("--method", method, "--dataset", picture_folder, *again) == 0
     ours = record_of(results / method)
     assert record_of(results / "previous" / method) == theirs
     same = ["val", "epochs", "first_loss", "recipe", "parameters", "weights", "data", "seed"]
@@ -160,6 +162,44 @@ def test_interrupted(results, monkeypatch, capsys):
     monkeypatch.setattr(training_command, "train_method", stop)
     assert run("--method", "bn_cnn") == 130
     assert capsys.readouterr().err == "stopped: nothing was recorded\n"
+
+
+def test_an_interrupted_run_goes_on(results, picture_folder, quick, monkeypatch, capsys):
+    arguments = ("--method", "bn_cnn", "--dataset", picture_folder, "--epochs", 4)
+    epoch_done = EpochTable.epoch_done
+
+    def stop(table, row, **options):
+        epoch_done(table, row, **options)
+        if row["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(EpochTable, "epoch_done", stop)
+        assert run(*arguments) == 130
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith(
+            "stopped in epoch 4 of 4. Run this again to go on from there. The model has its best"
+        )
+    )
+    assert not (results / "bn_cnn").exists()
+    assert run(*arguments) == 0
+    assert "going on with epoch 3 of 4: interrupted on" in capsys.readouterr().out
+    resumed = record_of(results / "bn_cnn")
+    assert (resumed["epochs"], resumed["resumed"]) == (4, 1)
+    # The finished run is loaded; its record says the same, with the seconds of then.
+    assert run(*arguments) == 0
+    assert "loaded: this run ended on" in capsys.readouterr().out
+    loaded = record_of(results / "bn_cnn")
+    for name in ("val", "history", "seconds", "training_seconds", "resumed"):
+        assert loaded[name] == resumed[name]
+    assert run(*arguments, "--rerun") == 0
+    assert "loaded" not in capsys.readouterr().out
+    anew = record_of(results / "bn_cnn")
+    assert anew["val"] == resumed["val"]
+    assert anew["resumed"] == 0
+    assert anew["seconds"] != resumed["seconds"]
 
 
 # Bad input

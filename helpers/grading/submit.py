@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import importlib.metadata
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from ..data import fingerprint
 from ..kit import notebooks as kit_notebooks
 from ..kit.errors import KitError
 from ..kit.folders import show_path
+from ..kit.identity import kit_version
 from ..kit.notebooks import (
     COMPARISON,
     METHOD_OF,
@@ -307,14 +307,6 @@ def _time(text: str) -> datetime.datetime:
 def _within(time: datetime.datetime, session: Sequence[Entry]) -> bool:
     """Whether a cell of the session ran at that time."""
     return any(e.began - TOLERANCE <= time <= e.ended + TOLERANCE for e in session)
-
-
-def kit_version() -> str:
-    """The version of the kit; "not installed" when it runs from its folder alone."""
-    try:
-        return importlib.metadata.version("transfer-learning-kit")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def machine() -> dict[str, object]:

@@ -16,3 +16,13 @@ class KitError(Exception):
 
 class WriteError(KitError):
     """A file could not be written: the disk is full, or its folder is not to be written."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """The stop button, or Ctrl-C, during training: the message says what is kept, and how to go on.
+
+    It stays a `KeyboardInterrupt`, so that the cells after it do not run.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"Interrupted: {self}"]

@@ -1,8 +1,9 @@
-"""What a student's id and a data set's pictures are known by; needs no torch."""
+"""What a student's id, a data set's pictures and the kit itself are known by; needs no torch."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 from collections.abc import Iterable, Mapping
 
 
@@ -19,3 +20,11 @@ def fingerprint_of(splits: Mapping[str, Iterable[tuple[str, int]]]) -> str:
         f"{split}\t{name}\t{label}\n" for split, pairs in splits.items() for name, label in pairs
     ]
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
+
+
+def kit_version() -> str:
+    """The version of the kit; "not installed" when it runs from its folder alone."""
+    try:
+        return importlib.metadata.version("transfer-learning-kit")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

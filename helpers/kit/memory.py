@@ -1,9 +1,16 @@
-"""How freed memory is kept for the next batch instead of going back to the system."""
+"""Memory: how what is freed is kept for the next batch, and what to do when there is no more."""
 
 from __future__ import annotations
 
 import ctypes
+import functools
+import gc
 import sys
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from .errors import KitError
 
 # From malloc.h of the GNU C library.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -24,3 +31,56 @@ def keep_freed_memory() -> bool:
         return False
     wishes = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20))
     return all(mallopt(option, value) == 1 for option, value in wishes)
+
+
+# What torch says on processors, on Windows, on GPUs and on Apple's MPS.
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that there was no more memory, of the device or of the machine."""
+    text = str(error).lower()
+    is_told = isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    return is_told or isinstance(error, MemoryError)
+
+
+def out_of_memory_explained(train: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of (model, data, ...) free what it held when memory runs out, and say so.
+
+    The traceback that a notebook keeps would hold the tensors of the step that failed, and with
+    them the memory that the next attempt needs. It is left empty here.
+    """
+
+    @functools.wraps(train)
+    def explained(model: Any, data: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return train(model, data, *arguments, **options)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            traceback.clear_frames(error.__traceback__)
+        model.zero_grad(set_to_none=True)
+        _give_back()
+        raise KitError(_advice(data.train.batch_sampler.batch_size, data.size))
+
+    return explained
+
+
+def _give_back() -> None:
+    """Return what nothing refers to any more to the device."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def _advice(batch_size: int, size: int) -> str:
+    half = max(batch_size // 2, 2)
+    return (
+        f"out of memory with batches of {batch_size} at {size} pixels. Close other notebooks and "
+        f"programs; when that is not enough, write batch_size={half} in load_data(...) and run all "
+        "cells again. It is another experiment then: BatchNorm sees fewer pictures at a time"
+    )

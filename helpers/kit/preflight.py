@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..models import in_eval_mode
 from .errors import KitError
+from .memory import is_out_of_memory
 
 
 @torch.no_grad()
@@ -19,9 +20,8 @@ def check_before_training(
     criterion: nn.Module,
     scheduler: LRScheduler | None,
     num_epochs: int,
-    device: torch.device,
 ) -> float:
-    """Run a few val samples through the model; returns the loss it starts from, in nats.
+    """Run a few val samples through the model where it is; returns its first loss, in nats.
 
     Raises `KitError` when the pictures are too small for the network, when the logits do not have
     a column for each class and no more, or when the schedule is not as long as the run.
@@ -30,10 +30,13 @@ def check_before_training(
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise KitError("nothing to train: every parameter is frozen")
     samples, labels = next(iter(data.val))
+    device = next(model.parameters()).device
     try:
         with in_eval_mode(model):
             logits = model(samples.to(device)).float()
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         shape = " x ".join(str(side) for side in samples.shape[1:])
         reason = str(error).splitlines()[0]
         raise KitError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TypeVar
 
@@ -15,6 +15,9 @@ HEADER = "epoch      train loss   acc      val loss   acc       seconds   left"
 MOST_LINES = 24  # of a saved notebook's table; the history has every epoch
 REFRESH = 0.5  # seconds between two redrawings of the bar
 QUIET = 2.0  # seconds: shorter work needs no bar, it would only flicker
+LONG = 300.0  # seconds: what a longer run will cost is said after its first batches
+SAMPLE = 4  # batches by which the cost is estimated; the first one also sets things up
+PATIENCE = 20.0  # seconds to wait for them
 
 
 class EpochTable:
@@ -22,15 +25,26 @@ class EpochTable:
 
     A saved notebook therefore holds the epochs and no bar. Elsewhere lines are printed, under a
     bar on stderr. Use it as a context manager; `show=False` shows nothing. `note` says below the
-    table what its numbers are about.
+    table what its numbers are about. Rows that are in `history` at the start come first, marked as
+    loaded.
     """
 
-    def __init__(self, num_epochs: int, batches: int, *, note: str = "", show: bool = True) -> None:
+    def __init__(
+        self,
+        num_epochs: int,
+        batches: int,
+        *,
+        history: Sequence[dict[str, float]] = (),
+        note: str = "",
+        show: bool = True,
+    ) -> None:
         self.num_epochs, self.batches, self.note, self.show = num_epochs, batches, note, show
+        self.history, self.loaded = history, 0
         self.every = -(-num_epochs // MOST_LINES)
         self.lines = [HEADER]
         self.best = (0, 0.0)  # epoch, val accuracy
         self.batch, self.epoch = 0, 0
+        self.first_batch = 0.0  # when it was done; 0 while the cost is not to be estimated
         self.started = self.drawn = time.perf_counter()
         self.output = _Output() if show and in_notebook() else None
         self.bar: tqdm | None = None
@@ -39,6 +53,11 @@ class EpochTable:
         if self.show and self.output is None:
             print(HEADER)
             self.bar = tqdm(total=self.batches, leave=False, file=sys.stderr)
+        self.loaded = len(self.history)
+        for row in self.history[: self.loaded]:
+            is_best = not self.best[0] or row["val_accuracy"] > self.best[1]
+            self.epoch_done(row, is_best=is_best)
+        self.started = time.perf_counter()
         return self
 
     def __exit__(
@@ -57,6 +76,8 @@ class EpochTable:
     def batch_done(self, loss: float, accuracy: float) -> None:
         """Move the bar by a batch; `loss` and `accuracy` are those of the epoch so far."""
         self.batch += 1
+        if self.epoch == self.loaded:
+            self._estimate()
         if self.bar is not None:
             self.bar.set_description(f"epoch {self.epoch + 1}/{self.num_epochs}", refresh=False)
             self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}", refresh=False)
@@ -79,14 +100,29 @@ class EpochTable:
             self._line(self._format(row, is_best))
         self._draw()
 
+    def _estimate(self) -> None:
+        """Say once, after a few batches, what the run will cost when that is much."""
+        now = time.perf_counter()
+        if self.batch == 1:
+            self.first_batch = now
+        elif self.first_batch and (self.batch == SAMPLE or now - self.first_batch > PATIENCE):
+            epoch = (now - self.first_batch) / (self.batch - 1) * self.batches
+            run, self.first_batch = epoch * (self.num_epochs - self.loaded), 0.0
+            if run > LONG:
+                self._line(
+                    f"an epoch will train for about {roughly(epoch)} here, this run for "
+                    f"{roughly(run)} (estimated from {self.batch - 1} batches; val comes on top)"
+                )
+
     def _format(self, row: dict[str, float], is_best: bool) -> str:
         seconds = sum(row[f"{name}_seconds"] for name in ("training", "loading", "evaluation"))
         elapsed = time.perf_counter() - self.started
-        left = elapsed / self.epoch * (self.num_epochs - self.epoch)
+        ran, to_run = self.epoch - self.loaded, self.num_epochs - self.epoch
+        left = duration(elapsed / ran * to_run) if ran > 0 else "loaded"
         return (
             f"{self.epoch:>4}/{self.num_epochs:<4} {row['train_loss']:>10.3f} "
             f"{row['train_accuracy']:>7.1%} {row['val_loss']:>11.3f} {row['val_accuracy']:>7.1%} "
-            f"{seconds:>9.1f}  {duration(left):>9}{'  best so far' if is_best else ''}"
+            f"{seconds:>9.1f}  {left:>9}{'  best so far' if is_best else ''}"
         )
 
     def _line(self, line: str) -> None:
@@ -153,3 +189,10 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def roughly(seconds: float) -> str:
+    """Seconds of an estimate, which is not exact: "50 s", "28 min", "4.7 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

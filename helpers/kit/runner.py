@@ -64,8 +64,9 @@ def run_notebooks(
 ) -> Path:
     """Run the chosen notebooks in order, keep executed copies, compare, and write the report.
 
-    Copies go to results/<profile>/notebooks/. A fresh run first moves the results of the chosen
-    notebooks to results/<profile>/previous/; with `resume`, notebooks that are done are skipped.
+    Copies go to results/<profile>/notebooks/. A fresh run first moves the results and checkpoints
+    of the chosen notebooks to results/<profile>/previous/; with `resume`, notebooks that are done
+    are skipped, and an interrupted training goes on.
     `save_notebooks` also writes the executed notebooks over those in notebooks/. Returns the path
     of the report. Raises `KitError` for an unknown notebook or profile, when another run holds the
     results, and when a cell fails: the run then stops, and what ran is in its executed copy.
@@ -99,7 +100,7 @@ def executed_copy(workspace: Workspace, path: Path) -> Path:
 
 
 def keep_previous(workspace: Workspace, paths: list[Path]) -> None:
-    """Move the results and executed copies of these notebooks to results/<profile>/previous/.
+    """Move results, checkpoints and copies of these notebooks to results/<profile>/previous/.
 
     What was kept there before of the same notebook is replaced; a result that is not complete
     replaces nothing. Raises `KitError` when a folder cannot be moved.
@@ -110,7 +111,10 @@ def keep_previous(workspace: Workspace, paths: list[Path]) -> None:
         if copied.exists():
             _move(copied, previous / "notebooks" / path.name)
         if path.stem[:2] in METHOD_OF:
-            keep_previous_result(workspace, METHOD_OF[path.stem[:2]])
+            method = METHOD_OF[path.stem[:2]]
+            keep_previous_result(workspace, method)
+            if (workspace.checkpoints_dir / method).exists():
+                _move(workspace.checkpoints_dir / method, previous / "checkpoints" / method)
 
 
 def keep_previous_result(workspace: Workspace, method: str) -> None:

@@ -40,13 +40,15 @@ def train_method(
     device: str | None = None,
     num_epochs: int | None = None,
     num_workers: int = 0,
+    rerun: bool = False,
     processes: Processes = ALONE,
 ) -> Path:
     """Train, test and record a method as its notebook does; returns the folder of its result.
 
     `num_epochs` makes the run shorter or longer, with its schedule, and the recipe in the record
-    says so. An earlier result of the method moves to results/<profile>/previous/. Of several
-    `processes` each calls this, and the first one records. Raises `KitError` for an unknown
+    says so. An interrupted run goes on, and a finished one is loaded unless `rerun`. An earlier
+    result of the method moves to results/<profile>/previous/. Of several `processes` each calls
+    this, the first one records, and none keeps a checkpoint. Raises `KitError` for an unknown
     method, profile, device or data set, and for numbers that make no run.
     """
     workspace = start(profile=profile, device=processes.device(device))
@@ -69,10 +71,10 @@ def train_method(
     with processes.one_goes_first():  # it may have to download the weights
         model = build(data.num_classes, pretrained=workspace.pretrained)
     workspace = workspace.suited_to(model)
-    if method in FROZEN:
-        run = train_head(workspace, recipe, model, head, data, processes)
-    else:
-        run = train_network(workspace, recipe, model, head, data, processes)
+    if processes.count > 1:
+        print("NOTE     several processes keep no checkpoint: interrupted, they start anew")
+    train = train_head if method in FROZEN else train_network
+    run = train(workspace, recipe, model, head, data, processes, rerun=rerun)
 
     score = test(
         processes.test_together(model),
@@ -111,6 +113,7 @@ def train_network(
     processes: Processes = ALONE,
     *,
     precision: torch.dtype | None = None,
+    rerun: bool = False,
 ) -> TrainingRun:
     """Train all of `model` as notebooks 02, 03 and 05 do; it then has its best weights."""
     criterion = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
@@ -128,6 +131,8 @@ def train_network(
         num_epochs=recipe.num_epochs,
         device=workspace.device,
         precision=precision or workspace.precision,
+        checkpoint=workspace.checkpoints_dir / recipe.method if processes.count == 1 else None,
+        rerun=rerun,
     )
 
 
@@ -138,6 +143,8 @@ def train_head(
     head: str,
     data: Data,
     processes: Processes = ALONE,
+    *,
+    rerun: bool = False,
 ) -> TrainingRun:
     """Freeze `model` but for its head and train that on features, as notebook 04 does."""
     freeze(model, keep=head)
@@ -151,7 +158,9 @@ def train_head(
             device=workspace.device,
             precision=workspace.precision,
         )
-    return train_network(workspace, recipe, layer, "", features, processes, precision=torch.float32)
+    return train_network(
+        workspace, recipe, layer, "", features, processes, precision=torch.float32, rerun=rerun
+    )
 
 
 def optimizer_and_schedule(
