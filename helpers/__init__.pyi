@@ -1,6 +1,7 @@
 """What `import helpers` gives: the one list of these names, for Python and for editors."""
 
-from .data import channel_statistics, few_per_class, load_data, picture_sizes
+from .data import channel_statistics, few_per_class, load_data, only_classes, picture_sizes
+from .extension_recipes import get_extension_recipe
 from .models import (
     bn_cnn,
     check_head,

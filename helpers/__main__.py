@@ -79,6 +79,11 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="only these, by number or name: --notebooks 01 04 (default: all six)",
     )
     run.add_argument(
+        "--extensions",
+        action="store_true",
+        help="run the extensions, 07 to 10, instead of the six of the assignment",
+    )
+    run.add_argument(
         "--resume", action="store_true", help="skip notebooks that ran to their end before"
     )
     run.add_argument(
@@ -138,7 +143,8 @@ def _add_download(commands: argparse._SubParsersAction) -> None:
         "--dataset",
         default="Flowers102",
         metavar="NAME",
-        help="Flowers102 (345 MB, default), OxfordIIITPet, DTD, FGVCAircraft or EuroSAT",
+        help="Flowers102 (345 MB, default), OxfordIIITPet, DTD, FGVCAircraft or EuroSAT; for the "
+        "extensions CIFAR10 or CIFAR100 (170 MB each)",
     )
     download.set_defaults(command=_download)
 
@@ -247,6 +253,7 @@ def _run(options: argparse.Namespace) -> int:
     run_notebooks(
         profile=options.profile,
         names=options.notebooks,
+        extensions=options.extensions,
         resume=options.resume,
         save_notebooks=options.save_notebooks,
     )
@@ -306,8 +313,10 @@ def _items(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
         items[dataset] = lambda: downloads.download_flowers102(data_dir)
     elif dataset in sources.TORCHVISION_SETS:
         items[dataset] = lambda: downloads.download_torchvision_set(dataset, data_dir)
+    elif dataset in sources.SMALL_SETS:
+        items[dataset] = lambda: downloads.download_small_set(dataset, data_dir)
     else:
-        known = ", ".join(["Flowers102", *sources.TORCHVISION_SETS])
+        known = ", ".join(["Flowers102", *sources.TORCHVISION_SETS, *sources.SMALL_SETS])
         raise KitError(f"no data set {dataset!r}: use one of {known}")
     for network in weights.IMAGENET:
         items[f"weights of {network}"] = lambda network=network: weights.fetch_weights(network)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -16,14 +17,24 @@ from .kit.identity import fingerprint_of
 from .kit.loading import SteadyLoader
 from .kit.picture_store import PictureStore
 from .kit.pictures import check_all
-from .kit.sources import Listing, list_pictures, picture_ids
-from .recipes import Augmentation
+from .kit.sources import Listing, list_pictures, list_small_pictures, picture_ids
+from .recipes import Augmentation, SmallAugmentation
 from .workspace import Workspace
 
 # Means and standard deviations of ImageNet's red, green and blue: what pretrained networks expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 EVALUATION_BATCH = 64
+
+
+class Normalization(NamedTuple):
+    """Means and standard deviations of red, green and blue, of values in 0 ... 1."""
+
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+IMAGENET = Normalization()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +54,7 @@ class Data:
     note: str = ""  # what every figure of these pictures must say, "" when nothing
     feature_seconds: float = 0.0  # spent on computing features, see compute_features
     left_out: tuple[str, ...] = ()  # files of a folder that are no part of it, with the reason
+    normalization: Normalization = IMAGENET  # of the images
 
     @property
     def num_classes(self) -> int:
@@ -68,8 +80,10 @@ class Pictures(Dataset):
         ids: Sequence[str],
         *,
         transform: transforms.Transform,
+        plain_transform: transforms.Transform,
     ) -> None:
         self.store, self.ids, self.transform = store, list(ids), transform
+        self.plain_transform, self.normalization = plain_transform, IMAGENET
         self.labels = torch.tensor(labels, dtype=torch.int64)
 
     def __len__(self) -> int:
@@ -90,6 +104,10 @@ class Pictures(Dataset):
         other.transform = transform
         return other
 
+    def plain(self) -> Pictures:
+        """The same pictures as validation and test see theirs, without augmentation."""
+        return self.with_transform(self.plain_transform)
+
     def __getitems__(self, draws: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """A whole batch at once. Each draw is the index of a picture and the seed of its transform.
 
@@ -102,7 +120,7 @@ class Pictures(Dataset):
                 torch.default_generator.manual_seed(seed)
                 images.append(self.transform(self.picture(index)))
         indices = [index for index, _ in draws]
-        return normalize(torch.stack(images)), self.labels[indices]
+        return normalize(torch.stack(images), self.normalization), self.labels[indices]
 
 
 class Batches(Sampler):
@@ -138,16 +156,16 @@ class Batches(Sampler):
             yield draws[batch * self.batch_size : end]
 
 
-def normalize(images: torch.Tensor) -> torch.Tensor:
-    """uint8 pictures (..., 3, height, width) as floats with ImageNet's mean and deviation."""
+def normalize(images: torch.Tensor, normalization: Normalization = IMAGENET) -> torch.Tensor:
+    """uint8 pictures (..., 3, height, width) as floats, less the mean and over the deviation."""
     images = transforms.functional.to_dtype(images, torch.float32, scale=True)
-    return transforms.functional.normalize(images, IMAGENET_MEAN, IMAGENET_STD)
+    return transforms.functional.normalize(images, normalization.mean, normalization.std)
 
 
-def denormalize(images: torch.Tensor) -> torch.Tensor:
+def denormalize(images: torch.Tensor, normalization: Normalization = IMAGENET) -> torch.Tensor:
     """The way back from `normalize`, to floats in 0 ... 1 that can be shown."""
-    mean = torch.tensor(IMAGENET_MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=images.device).view(3, 1, 1)
+    mean = torch.tensor(normalization.mean, device=images.device).view(3, 1, 1)
+    std = torch.tensor(normalization.std, device=images.device).view(3, 1, 1)
     return (images.float() * std + mean).clamp(0, 1)
 
 
@@ -162,6 +180,25 @@ def train_transform(size: int, augment: Augmentation) -> transforms.Transform:
     return transforms.Compose(steps)
 
 
+def small_train_transform(side: int, size: int, augment: SmallAugmentation) -> transforms.Transform:
+    """A small picture shifted, mirrored and turned at random, then scaled; uint8 to uint8."""
+    steps: list[transforms.Transform] = [
+        transforms.RandomCrop(side, padding=augment.padding),
+        transforms.RandomHorizontalFlip(augment.flip),
+    ]
+    if augment.rotation:
+        bilinear = transforms.InterpolationMode.BILINEAR
+        steps.append(transforms.RandomRotation(augment.rotation, interpolation=bilinear))
+    return transforms.Compose([*steps, small_eval_transform(side, size)])
+
+
+def small_eval_transform(side: int, size: int) -> transforms.Transform:
+    """The whole of a small picture, always the same, scaled to `size`."""
+    return transforms.Compose(
+        [transforms.CenterCrop(side), transforms.Resize((size, size), antialias=True)]
+    )
+
+
 def eval_transform(size: int) -> transforms.Transform:
     """The centre of the picture, always the same: validation and test never see augmentation."""
     return transforms.CenterCrop(size)
@@ -172,9 +209,12 @@ def load_data(
     *,
     size: int,
     batch_size: int,
-    augment: Augmentation,
+    augment: Augmentation | SmallAugmentation,
     dataset: str | Path = "Flowers102",
     num_workers: int = 0,
+    extension: bool = False,
+    val_share: float = 0.25,
+    own_colors: bool = False,
 ) -> Data:
     """Load a data set with its train, val and test splits.
 
@@ -184,22 +224,34 @@ def load_data(
     and by seed. Pictures are scaled to a short side of 8/7 `size`, as ImageNet's 256 for 224.
     Files of a folder that cannot be used are named and left out, as if they were not there; a
     damaged picture of a published set is an error.
+
+    For an `extension` of the assignment, `dataset` is "CIFAR10" or "CIFAR100" (small drawings on
+    the mini profile) and `val_share` the part of its training pictures that becomes val. These
+    pictures of 32 pixels are kept whole, and scaled to `size` only on their way to the network.
+    Colours are normalised as ImageNet's are, with `own_colors` by those of the training pictures.
     Raises `KitError` when data is missing, damaged or not allowed.
     """
     if size < 8 or batch_size < 1:
         raise KitError(f"size={size} and batch_size={batch_size}: use at least 8 pixels and 1")
-    listing = list_pictures(
-        dataset, profile=workspace.profile, data_dir=workspace.data_dir, seed=workspace.seed
-    )
+    where = {"profile": workspace.profile, "data_dir": workspace.data_dir, "seed": workspace.seed}
+    if extension:
+        listing = list_small_pictures(str(dataset), val_share=val_share, **where)
+    else:
+        listing = list_pictures(dataset, **where)
     if listing.left_out:
         print(left_out_text(listing))
+    if listing.side:
+        plain = small_eval_transform(listing.side, size)
+        augmented = small_train_transform(listing.side, size, augment)
+    else:
+        plain, augmented = eval_transform(size), train_transform(size, augment)
     loaders = {}
     for split, (paths, labels) in listing.splits.items():
         training = split == "train"
         store = PictureStore(
             paths,
             sizes_of(listing, split),
-            short_side=round(size * 8 / 7),
+            short_side=listing.side or round(size * 8 / 7),
             name=f"{listing.name} {split}",
             folder=workspace.decoded_dir,
         )
@@ -207,14 +259,15 @@ def load_data(
             store,
             labels,
             picture_ids(paths, listing.root),
-            transform=train_transform(size, augment) if training else eval_transform(size),
+            transform=augmented if training else plain,
+            plain_transform=plain,
         )
         batch = batch_size if training else EVALUATION_BATCH
         loaders[split] = make_loader(
             pictures, batch, seed=workspace.seed, shuffle=training, num_workers=num_workers
         )
     names = [name.replace("_", " ") for name in listing.class_names]
-    return Data(
+    data = Data(
         name=listing.name,
         class_names=names,
         size=size,
@@ -223,6 +276,16 @@ def load_data(
         left_out=listing.left_out,
         **loaders,
     )
+    return with_own_colors(data) if own_colors else data
+
+
+def with_own_colors(data: Data) -> Data:
+    """The same data, normalised by the colours of its training pictures; changed in place."""
+    mean, std = channel_statistics(data)
+    normalization = Normalization(tuple(mean.tolist()), tuple(std.tolist()))
+    for loader in data.dataloaders.values():
+        loader.dataset.normalization = normalization
+    return dataclasses.replace(data, normalization=normalization)
 
 
 def sizes_of(listing: Listing, split: str) -> list[tuple[int, int]]:
@@ -270,10 +333,14 @@ def picture_sizes(data: Data) -> list[tuple[int, int]]:
 def channel_statistics(data: Data) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of red, green and blue over the training pictures, in 0 ... 1."""
     samples = data.train.dataset
-    pixels = torch.cat(
-        [samples.picture(index).flatten(1) for index in range(len(samples))], dim=1
-    ).double()
-    return pixels.mean(dim=1).float() / 255, pixels.std(dim=1).float() / 255
+    count, total, squares = 0, torch.zeros(3).double(), torch.zeros(3).double()
+    for index in range(len(samples)):  # summed up picture by picture, in little memory
+        pixels = samples.picture(index).flatten(1).double() / 255
+        count += pixels.shape[1]
+        total += pixels.sum(dim=1)
+        squares += pixels.square().sum(dim=1)
+    mean = total / count
+    return mean.float(), ((squares - count * mean.square()) / (count - 1)).sqrt().float()
 
 
 def few_per_class(data: Data, count: int, *, seed: int) -> Data:
@@ -301,12 +368,49 @@ def few_per_class(data: Data, count: int, *, seed: int) -> Data:
     return dataclasses.replace(data, train=train)
 
 
-class Selection(Dataset):
-    """Some samples of another data set, by index."""
+def only_classes(data: Data, classes: Sequence[int]) -> Data:
+    """The same data with these classes only, labelled 0, 1, ... in the order given.
 
-    def __init__(self, samples: Dataset, indices: Sequence[int]) -> None:
+    It is another task, so it has another fingerprint. Raises `KitError` for a class that is not
+    there, or given twice, and for fewer than two.
+    """
+    wrong = [label for label in classes if label not in range(data.num_classes)]
+    if wrong or len(set(classes)) != len(classes) or len(classes) < 2:
+        raise KitError(
+            f"classes={list(classes)}: use at least two different ones of 0 ... "
+            f"{data.num_classes - 1}"
+        )
+    new_label = torch.full((data.num_classes,), -1)
+    new_label[list(classes)] = torch.arange(len(classes))
+    loaders = {}
+    for split, loader in data.dataloaders.items():
+        labels, order = new_label[loader.dataset.labels], loader.batch_sampler
+        chosen = (labels >= 0).nonzero().flatten()
+        selection = Selection(loader.dataset, chosen.tolist(), labels[chosen])
+        loaders[split] = make_loader(
+            selection, order.batch_size, seed=order.seed, shuffle=order.shuffle
+        )
+    return dataclasses.replace(
+        data,
+        class_names=[data.class_names[label] for label in classes],
+        fingerprint=fingerprint_of(
+            {
+                split: zip(loader.dataset.ids, loader.dataset.labels.tolist(), strict=True)
+                for split, loader in loaders.items()
+            }
+        ),
+        **loaders,
+    )
+
+
+class Selection(Dataset):
+    """Some samples of another data set, by index; `labels` if they get other ones here."""
+
+    def __init__(
+        self, samples: Dataset, indices: Sequence[int], labels: torch.Tensor | None = None
+    ) -> None:
         self.samples, self.indices = samples, list(indices)
-        self.labels = samples.labels[self.indices]
+        self.labels = samples.labels[self.indices] if labels is None else labels
         self.ids = [samples.ids[index] for index in self.indices]
 
     def __len__(self) -> int:
@@ -328,10 +432,15 @@ class Selection(Dataset):
 
     def with_transform(self, transform: transforms.Transform) -> Selection:
         """The same selection of the same pictures under another transform."""
-        return Selection(self.samples.with_transform(transform), self.indices)
+        return Selection(self.samples.with_transform(transform), self.indices, self.labels)
+
+    def plain(self) -> Selection:
+        """The same selection of the same pictures without augmentation."""
+        return Selection(self.samples.plain(), self.indices, self.labels)
 
     def __getitems__(self, draws: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.samples.__getitems__([(self.indices[index], seed) for index, seed in draws])
+        samples, _ = self.samples.__getitems__([(self.indices[i], seed) for i, seed in draws])
+        return samples, self.labels[[index for index, _ in draws]]
 
 
 def fingerprint(listing: Listing) -> str:

@@ -17,18 +17,18 @@ from matplotlib.ticker import LogFormatter
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from .data import Data, denormalize, eval_transform
+from .data import IMAGENET, Data, Normalization, denormalize, eval_transform
 from .kit.figures import SmallFigure
 from .models import count_parameters, in_eval_mode, is_frozen
 from .results import Result, class_accuracy, confused_pairs
 from .training import Score, TrainingRun
 
 # Okabe and Ito's colours, told apart with every common kind of colour blindness.
-BLUE, RED, GREEN, PURPLE, SKY, GREY = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A8A8A",
+BLUE, RED, GREEN, PURPLE, SKY, ORANGE, GREY = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A8A8A",
 )  # fmt: skip
-COLORS = (BLUE, RED, GREEN, PURPLE, SKY)
-MARKERS = ("o", "s", "^", "D", "v")
+COLORS = (BLUE, RED, GREEN, PURPLE, SKY, ORANGE, "black")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DPI = 100
 
 
@@ -56,11 +56,14 @@ def imshow(
     *,
     columns: int = 6,
     note: str = "",
+    normalization: Normalization = IMAGENET,
 ) -> Figure:
     """Show one picture (3, height, width) or several (pictures, 3, height, width).
 
-    Pictures are uint8, or floats as the loaders give them, whose normalisation is undone.
+    Pictures are uint8, or floats as the loaders give them, whose `normalization` is undone.
     """
+    if images.dtype != torch.uint8:
+        images = denormalize(images, normalization)
     images = images[None] if images.dim() == 3 else images
     titles = [titles] if isinstance(titles, str) else titles
     return _grid(list(images), titles or [""] * len(images), columns=columns, note=note)
@@ -95,8 +98,6 @@ def _wrap(title: str) -> str:
 
 def _as_array(picture: torch.Tensor) -> np.ndarray:
     """(height, width, 3) for matplotlib."""
-    if picture.dtype != torch.uint8:
-        picture = denormalize(picture)
     return picture.permute(1, 2, 0).cpu().numpy()
 
 
@@ -130,7 +131,7 @@ def show_augmentation(data: Data, index: int, *, count: int = 5, seed: int = 0) 
     samples = data.train.dataset
     images, labels = samples.__getitems__([(index, seed + draw) for draw in range(count)])
     name = data.class_names[labels[0]]
-    pictures = [_small(samples.picture(index)), *images]
+    pictures = [_small(samples.picture(index)), *denormalize(images, data.normalization)]
     titles = [name, *(f"epoch {epoch}" for epoch in range(1, count + 1))]
     return _grid(pictures, titles, columns=count + 1, note=data.note)
 
@@ -293,7 +294,7 @@ def show_feature_maps(
     figure, axes = _axes(len(layers), count + 1, width=width, height=height, note=note)
     for row, (name, maps) in zip(axes, caught.items(), strict=True):
         strongest = maps.mean(dim=(1, 2)).argsort(descending=True)[:count]
-        row[0].imshow(_as_array(image))
+        row[0].imshow(_as_array(denormalize(image)))
         row[0].set_title(f"{name}\n{maps.shape[1]} x {maps.shape[2]}", fontsize=8)
         for axis, channel in zip(row[1:], strongest, strict=False):
             axis.imshow(maps[channel].numpy(), cmap="viridis")

@@ -24,6 +24,15 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
+class SmallAugmentation:
+    """What may be done at random to a training picture that is small, and is kept whole."""
+
+    padding: int = 0  # pixels by which it may be shifted to each side, with black from there
+    flip: float = 0.0  # probability of mirroring
+    rotation: float = 0.0  # degrees by which it may be turned, either way
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One row of the table: everything that decides a training run but the network and the data."""
 
@@ -38,7 +47,12 @@ class Recipe:
     weight_decay: float
     warmup: float  # part of the run in which the learning rate rises; it falls in the rest
     label_smoothing: float
-    augment: Augmentation
+    augment: Augmentation | SmallAugmentation
+
+    @property
+    def folder(self) -> str:
+        """Where its result is kept: a path below results/<profile>."""
+        return self.method
 
     def __str__(self) -> str:
         rows = {field.name: getattr(self, field.name) for field in fields(self)}

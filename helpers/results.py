@@ -67,14 +67,16 @@ def save_result(
 ) -> Path:
     """Write results/<profile>/<method>/: record.json, predictions.csv and weights.pt.
 
+    A run of an extension goes to results/<profile>/extensions/<notebook>/<run>/ instead.
+
     The record holds the hashes of the other two, and all three are renamed to their places when
     all are written: an interrupted run leaves an earlier result as it was. Returns the folder.
     Raises `KitError` when the training of `model` was interrupted, when another run is writing the
     same result, and when the disk is full.
     """
     check_finished(model)
-    folder = workspace.results_dir / recipe.method
-    with only_writer(workspace.results_dir / f".{recipe.method}.lock", f"the result {folder.name}"):
+    folder = workspace.results_dir / recipe.folder
+    with only_writer(folder.with_name(f".{folder.name}.lock"), f"the result {folder.name}"):
         record = make_record(workspace, recipe, model=model, data=data, run=run, score=score)
         with (  # renamed from the last to the first: without its files no record appears
             written_atomically(folder / "record.json") as record_file,
@@ -182,16 +184,26 @@ def predictions_csv(score: Score, class_names: Sequence[str]) -> str:
     return text.getvalue()
 
 
-def load_results(workspace: Workspace, data: Data | None = None) -> list[Result]:
+def load_results(
+    workspace: Workspace, data: Data | None = None, *, extension: str | None = None
+) -> list[Result]:
     """Read the results of this profile, in the order of the notebooks; [] when there is none.
 
-    Raises `KitError` when a record is damaged or of another version, when records come from
-    different profiles, data sets or students, and, with `data`, when they are not about it.
+    With the name of an `extension` notebook, its runs are read instead of the methods of the
+    assignment, in the order in which they were recorded; they may be about several tasks. Raises
+    `KitError` when a record is damaged or of another version, when records come from different
+    profiles, data sets or students, and, with `data`, when they are not about it.
     """
-    paths = [workspace.results_dir / method / "record.json" for method in METHODS]
+    if extension is None:
+        paths = [workspace.results_dir / method / "record.json" for method in METHODS]
+    else:
+        found = (workspace.results_dir / "extensions" / extension).glob("*/record.json")
+        paths = sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))
     results = [read_result(path) for path in paths if path.exists()]
     for result in results:
         check_belongs(result, workspace, data)
+    if extension is not None:
+        return results
     for first, other in itertools.pairwise(results):
         if first.record["data"]["fingerprint"] != other.record["data"]["fingerprint"]:
             raise KitError(

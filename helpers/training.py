@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 
-from .data import EVALUATION_BATCH, Batches, Data, eval_transform, make_loader
+from .data import EVALUATION_BATCH, Batches, Data, make_loader
 from .kit.checkpoints import Checkpoints, Parts
 from .kit.errors import KitError
 from .kit.memory import out_of_memory_explained
@@ -53,6 +53,7 @@ def train_model(
     device: torch.device | str = "cpu",
     precision: torch.dtype = torch.float32,
     patience: int | None = None,
+    min_delta: float = 0.0,
     progress: bool = True,
     checkpoint: Path | None = None,
     rerun: bool = False,
@@ -60,7 +61,8 @@ def train_model(
     """Train on `data.train`, look at `data.val` after each epoch, keep the best weights on val.
 
     The learning rate follows `scheduler`, one step a batch. With `patience`, training stops after
-    that many epochs without a better val accuracy. `precision` is what the network computes in
+    that many epochs in which val accuracy did not rise by more than `min_delta` (a part of 1)
+    above its highest value when it last did. `precision` is what the network computes in
     (bfloat16 and float16 by autocast); its weights stay float32. The test split is not touched.
     With `checkpoint`, a folder, an interrupted run goes on when it is called again, and a finished
     one is loaded unless `rerun`; a changed setting starts it anew.
@@ -73,7 +75,8 @@ def train_model(
     data.train.batch_sampler.reseed()
 
     parts = Parts(model, data, criterion, optimizer, scheduler, scaler, best, history)
-    settings = {"num_epochs": num_epochs, "precision": precision, "patience": patience}
+    settings = {"num_epochs": num_epochs, "precision": precision}
+    settings |= {"patience": patience, "min_delta": min_delta}
     saved = Checkpoints(checkpoint, parts, rerun=rerun, **settings)
     if saved.is_new:
         saved.first_loss = check_before_training(model, data, criterion, scheduler, num_epochs)
@@ -103,7 +106,7 @@ def train_model(
             row = epoch_row(epoch, train, val, rate, clock.take())
             history.append(row)
             table.epoch_done(row, is_best=best.epoch == epoch)
-            if patience is not None and epoch - best.epoch >= patience:
+            if patience is not None and epochs_without_gain(history, min_delta) >= patience:
                 break
             saved.epoch_done()
 
@@ -170,6 +173,15 @@ class BestWeights:
 
     def restore(self, model: nn.Module) -> None:
         model.load_state_dict(self.state)
+
+
+def epochs_without_gain(history: Sequence[dict[str, float]], min_delta: float) -> int:
+    """Epochs at the end of a history since val accuracy last rose by more than `min_delta`."""
+    highest, epochs = float("-inf"), 0
+    for row in history:
+        gained = row["val_accuracy"] > highest + min_delta
+        highest, epochs = (row["val_accuracy"], 0) if gained else (highest, epochs + 1)
+    return epochs
 
 
 class Clock:
@@ -385,8 +397,7 @@ def compute_features(
     for split, loader in data.dataloaders.items():
         started = time.perf_counter()
         pictures, order = loader.dataset, loader.batch_sampler
-        plain = pictures.with_transform(eval_transform(data.size))
-        passes = [plain] + [pictures] * (views - 1 if split == "train" else 0)
+        passes = [pictures.plain()] + [pictures] * (views - 1 if split == "train" else 0)
         vectors = [
             head_inputs(
                 model, head, samples, order.generator, f"features of {split}", device, precision

@@ -25,6 +25,7 @@ from .errors import KitError, WriteError
 from .files import hash_of, only_writer, why_unwritten
 from .flowers import LABEL_FILES, NUM_PICTURES, flowers102_is_present
 from .pictures import sort_out
+from .progress import track
 
 # Other hosts of the same files, by how the publisher's addresses begin. The hash decides whether a
 # file is taken, so a mirror need not be trusted. ResNet18's weights have no other host.
@@ -319,3 +320,37 @@ def download_torchvision_set(name: str, data_dir: Path) -> None:
         zipfile.BadZipFile,
     ) as error:  # fmt: skip
         raise KitError(f"cannot download {name}: {error}. Try again later") from None
+
+
+def download_small_set(name: str, data_dir: Path) -> None:
+    """Fetch CIFAR10 or CIFAR100 with torchvision's own code and checks, and write class folders.
+
+    The pictures go to `data_dir`/cifar-10-folders/train/<class>/00000.png ... and so on, once; what
+    was fetched for them is deleted then. An interrupted run leaves no half-filled folder, and the
+    next one does not fetch again what it has. Raises `KitError` when the set cannot be had.
+    """
+    from .sources import SMALL_SETS
+
+    final = data_dir / SMALL_SETS[name][0]
+    if final.is_dir():
+        return
+    fetched, beside = (final.with_name(f"{final.name}.{part}") for part in ("download", "part"))
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        for split in ("train", "test"):
+            pictures = getattr(datasets, name)(fetched, train=split == "train", download=True)
+            _write_class_folders(pictures, beside / split, f"writing {split} pictures of {name}")
+        beside.rename(final)
+    except (OSError, RuntimeError) as error:
+        raise KitError(
+            f"cannot download {name}: {error}. Try again, or put its archive into {fetched}"
+        ) from None
+    shutil.rmtree(fetched, ignore_errors=True)
+
+
+def _write_class_folders(pictures: datasets.VisionDataset, folder: Path, what: str) -> None:
+    """Write each picture of a torchvision set as `folder`/<class>/<number>.png."""
+    for number, (picture, label) in enumerate(track(pictures, what, len(pictures))):
+        path = folder / pictures.classes[label] / f"{number:05d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)

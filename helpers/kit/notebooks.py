@@ -20,6 +20,7 @@ METHOD_OF = {
     "04": "resnet18_extractor",
     "05": "efficientnet_b5_finetune",
 }
+EXTENSIONS = "extensions"  # the folder of those beyond the assignment, among the notebooks
 COMPARISON = "06"  # reads what the others wrote: it is out of date as soon as one of them ran
 MAY_FAIL = "raises-exception"  # nbval's tag of a cell whose error is meant
 OWN_METADATA = "kit"  # the key of what the kit itself notes in a notebook's metadata
@@ -43,20 +44,33 @@ _CHECKED = re.compile(r"^\s*#\s*NBVAL_CHECK_OUTPUT", re.MULTILINE)
 
 def notebook_paths() -> dict[str, Path]:
     """The notebooks of the assignment in their order, from stem to path."""
-    return {path.stem: path for path in sorted(NOTEBOOK_FOLDER.glob("[0-9][0-9]_*.ipynb"))}
+    return _numbered(NOTEBOOK_FOLDER)
 
 
-def select_notebooks(names: Sequence[str] | None) -> list[Path]:
-    """The notebooks that `names` mean, in their own order, each once; all of them without names.
+def extension_paths() -> dict[str, Path]:
+    """The notebooks of the extensions in their order, from stem to path; none are needed."""
+    return _numbered(NOTEBOOK_FOLDER / EXTENSIONS)
 
-    A name is a number such as "01", a stem such as "01_dataset_tour", or a file name. Raises
-    `KitError` that lists what there is when a name fits none, and when there is no notebook.
+
+def _numbered(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))}
+
+
+def select_notebooks(names: Sequence[str] | None, *, extensions: bool = False) -> list[Path]:
+    """The notebooks that `names` mean, in their own order, each once.
+
+    Without names, all of the assignment, or with `extensions` all of these. A name is a number such
+    as "01", a stem such as "01_dataset_tour", or a file name, of either kind. Raises `KitError`
+    that lists what there is when a name fits none, and when there is no notebook.
     """
-    known = notebook_paths()
-    if not known:
-        raise KitError(f"no notebook in {NOTEBOOK_FOLDER}: fetch the kit again")
+    assignment, further = notebook_paths(), extension_paths()
+    every = list((further if extensions else assignment).values())
+    if not every:
+        folder = NOTEBOOK_FOLDER / EXTENSIONS if extensions else NOTEBOOK_FOLDER
+        raise KitError(f"no notebook in {folder}: fetch the kit again")
     if not names:
-        return list(known.values())
+        return every
+    known = assignment | further
     chosen = set()
     for name in names:
         stem = Path(name).name.removesuffix(".ipynb")

@@ -19,6 +19,7 @@ from .files import written_atomically
 from .pictures import decode_each, scaled_size
 
 IN_MEMORY = 200e6  # bytes; a larger split goes to a file, which later notebooks find there
+MANY = 10_000  # pictures; so does a split of more, for decoding them takes long, small or not
 SPARE_DISK = 1e9  # bytes that such a file must leave free
 VERSION = "2"  # of the decoding: with another one, files of the old one are not used
 
@@ -61,7 +62,8 @@ class PictureStore:
         return self._pixels[self.starts[index] : self.starts[index + 1]].view(self.shapes[index])
 
     def _load(self) -> torch.Tensor:
-        if self.folder is None or self.num_bytes <= IN_MEMORY:
+        is_small = self.num_bytes <= IN_MEMORY and len(self.paths) <= MANY
+        if self.folder is None or is_small:
             return self._decode_into_memory()
         prefix = f"{re.sub('[^a-z0-9]+', '-', self.name.lower())}-{self.short_side}"
         path = self.folder / f"{prefix}-{self.key()}.pixels"

@@ -22,7 +22,7 @@ from .errors import KitError
 from .figures import png_of
 from .files import write_text
 from .flowers import MINI_NOTE
-from .notebooks import read_notebook
+from .notebooks import extension_paths, read_notebook
 from .pages import escape as _e
 from .pages import page, table
 
@@ -52,7 +52,12 @@ def write_report(workspace: Workspace, notebooks: Sequence[Path]) -> Path:
     ]
     sections = [section for section in sections if section[2]]
     numbers = {path.stem.partition("_")[0] for path in notebooks}
-    sections += [notebook_section(path, numbers) for path in notebooks]
+    further = [path for path in notebooks if path.stem in extension_paths()]
+    sections += [notebook_section(path, numbers) for path in notebooks if path not in further]
+    tables = "\n".join(_extension(workspace, stem) for stem in extension_paths())
+    if tables.strip():
+        sections.append(("extensions", "Extensions", tables))
+    sections += [notebook_section(path, numbers) for path in further]
     target = workspace.results_dir / "report.html"
     write_text(target, _page(workspace, results, sections))
     return target
@@ -156,6 +161,31 @@ def _comparison(results: Sequence[Result], problem: str) -> str:
         weights = _each(result.record["weights"]["source"] for result in results)
         parts.append(f'<p class="note">Weights that training started from: {_e(weights)}.</p>')
     return "\n".join(parts)
+
+
+def _extension(workspace: Workspace, stem: str) -> str:
+    """The table of the runs of an extension; "" when it has none."""
+    try:
+        results = load_results(workspace, extension=stem)
+    except KitError as error:
+        return f'<p class="problem">The runs of {_e(stem)} cannot be shown: {_e(error)}</p>'
+    if not results:
+        return ""
+    sets = _each(_data_set(result.record["data"]) for result in results)
+    notes = _each(_run_note(result.record) for result in results)
+    note = f'\n<p class="note">{_e(notes)}</p>' if notes else ""
+    return table(comparison_table(results), f"Runs of {stem}: {sets}") + note
+
+
+def _run_note(record: dict) -> str:
+    """What must be known of a run of an extension: drawings, and fewer epochs than the recipe's."""
+    recipe, notes = record["recipe"], [record["data"].get("note") or ""]
+    if recipe.get("table_epochs", 0) > recipe["num_epochs"]:
+        notes.append(
+            f"{record['method']}: {recipe['num_epochs']} of {recipe['table_epochs']} epochs, "
+            "limited by KIT_EPOCHS"
+        )
+    return "; ".join(filter(None, notes))
 
 
 def _pairs(rows: Sequence[dict[str, str]]) -> str:
@@ -293,7 +323,7 @@ def _mend_links(soup: BeautifulSoup, key: str, numbers: Container[str]) -> None:
     """Links to headings and to other notebooks lead to their places on this page."""
     for link in soup.find_all("a", href=True):
         address = link["href"]
-        other = re.fullmatch(r"(?:\./)?(\d\d)_\w+\.ipynb(?:#.*)?", address)
+        other = re.fullmatch(r"(?:\.{1,2}/)?(?:extensions/)?(\d\d)_\w+\.ipynb(?:#.*)?", address)
         if other and other[1] in numbers:
             link["href"] = f"#nb-{other[1]}"
         elif address.startswith("#"):

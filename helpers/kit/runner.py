@@ -11,7 +11,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,16 +24,18 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 from traitlets import default
 
-from ..results import comparison_table, format_table, load_results
+from ..results import Result, comparison_table, format_table, load_results
 from ..workspace import Workspace, find_workspace
 from .errors import KitError
 from .files import only_writer, write_text
 from .folders import ROOT, show_path
 from .notebooks import (
     COMPARISON,
+    EXTENSIONS,
     METHOD_OF,
     bare_metadata,
     code_cells,
+    extension_paths,
     has_error,
     notebook_paths,
     read_notebook,
@@ -59,20 +61,22 @@ def run_notebooks(
     *,
     profile: str | None = None,
     names: list[str] | None = None,
+    extensions: bool = False,
     resume: bool = False,
     save_notebooks: bool = False,
 ) -> Path:
     """Run the chosen notebooks in order, keep executed copies, compare, and write the report.
 
-    Copies go to results/<profile>/notebooks/. A fresh run first moves the results and checkpoints
-    of the chosen notebooks to results/<profile>/previous/; with `resume`, notebooks that are done
-    are skipped, and an interrupted training goes on.
+    Without `names`, all of the assignment run, or with `extensions` all of these instead. Copies go
+    to results/<profile>/notebooks/. A fresh run first moves the results and checkpoints of the
+    chosen notebooks to results/<profile>/previous/; with `resume`, notebooks that are done are
+    skipped, and an interrupted training goes on.
     `save_notebooks` also writes the executed notebooks over those in notebooks/. Returns the path
     of the report. Raises `KitError` for an unknown notebook or profile, when another run holds the
     results, and when a cell fails: the run then stops, and what ran is in its executed copy.
     """
     started = time.perf_counter()
-    paths = select_notebooks(names)
+    paths = select_notebooks(names, extensions=extensions)
     workspace = find_workspace(profile=profile)
     for path in paths:
         read_notebook(path)  # a damaged one is to be found before anything is moved
@@ -89,6 +93,8 @@ def run_notebooks(
         workspace = find_workspace(profile=workspace.profile)
         report = write_report(workspace, _copies_to_show(workspace))
         _print_comparison(workspace)
+        for path in paths:
+            _print_extension(workspace, path)
     print(f"report  {show_path(report)}")
     print(f"done in {duration(time.perf_counter() - started)}")
     return report
@@ -115,6 +121,9 @@ def keep_previous(workspace: Workspace, paths: list[Path]) -> None:
             keep_previous_result(workspace, method)
             if (workspace.checkpoints_dir / method).exists():
                 _move(workspace.checkpoints_dir / method, previous / "checkpoints" / method)
+        runs = workspace.results_dir / EXTENSIONS / path.stem
+        if path.stem in extension_paths() and any(runs.glob("*/record.json")):
+            _move(runs, previous / EXTENSIONS / path.stem)
 
 
 def keep_previous_result(workspace: Workspace, method: str) -> None:
@@ -183,7 +192,7 @@ def _is_outdated(workspace: Workspace, path: Path) -> bool:
 def _copies_to_show(workspace: Workspace) -> list[Path]:
     """The executed copies for the report: all there are, but a comparison that is out of date."""
     shown = []
-    for path in notebook_paths().values():
+    for path in (notebook_paths() | extension_paths()).values():
         if not executed_copy(workspace, path).exists():
             continue
         if _is_outdated(workspace, path):
@@ -365,8 +374,20 @@ def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def _print_comparison(workspace: Workspace) -> None:
-    """Print the comparison without the names of the weights, which make it too wide."""
-    results = load_results(workspace)
+    """Print the comparison of the methods."""
+    _print_table(load_results(workspace))
+
+
+def _print_extension(workspace: Workspace, path: Path) -> None:
+    """Print the runs of an extension; nothing for a notebook of the assignment."""
+    results = load_results(workspace, extension=path.stem)
+    if results:
+        print(f"\n{path.stem}")
+        _print_table(results)
+
+
+def _print_table(results: Sequence[Result]) -> None:
+    """Print results without the names of the weights, which make the table too wide."""
     rows = comparison_table(results)
     for row in rows:
         row.pop("Weights", None)

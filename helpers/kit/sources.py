@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,10 @@ from .flowers import MINI_NOTE, DrawnFlowers, flowers102_is_present
 from .folders import MINI_FOLDER
 from .pictures import MEND, OTHER_SUFFIXES, SUFFIXES, sort_out
 
+# The sets of the extensions: the folder below the data folder, and the published classes.
+SMALL_SETS = {"CIFAR10": ("cifar-10-folders", 10), "CIFAR100": ("cifar-100-folders", 100)}
+SMALL_SIDE = 32  # pixels of their pictures
+SMALL_DRAWINGS = MINI_FOLDER / "flowers-32"
 REFUSED = {
     "CIFAR10": "its pictures are 32 pixels wide; it belongs to the extensions",
     "CIFAR100": "its pictures are 32 pixels wide; it belongs to the extensions",
@@ -35,6 +39,7 @@ class Listing:
     left_out: tuple[str, ...] = ()  # files of a folder that cannot be used, with the reason
     picture_sizes: Mapping[Path, tuple[int, int]] = field(default_factory=dict)  # if looked at
     mend: str = MEND  # what to do about a damaged picture
+    side: int = 0  # pixels of square pictures that are kept as they are; 0: all sizes
 
 
 def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: int) -> Listing:
@@ -58,6 +63,35 @@ def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: in
     raise KitError(
         f"no data set {str(dataset)!r}: use one of {known}, or a folder of class folders"
     )
+
+
+def list_small_pictures(
+    dataset: str, *, profile: str, data_dir: Path, seed: int, val_share: float
+) -> Listing:
+    """List "CIFAR10" or "CIFAR100" for an extension; on the mini profile, the small drawings.
+
+    They lie in class folders below train/ and test/; `val_share` of train is set aside as val, by
+    class and by `seed`. Raises `KitError` for another name, and for pictures that are not there.
+    """
+    if dataset not in SMALL_SETS:
+        raise KitError(f"no data set {dataset!r} for an extension: use {' or '.join(SMALL_SETS)}")
+    if not 0 < val_share < 1:
+        raise KitError(f"val_share={val_share}: use a part of train between 0 and 1, such as 0.1")
+    name, note = dataset, ""
+    folder, classes = data_dir / SMALL_SETS[dataset][0], SMALL_SETS[dataset][1]
+    mend = f"run `python -m helpers download --dataset {dataset}`, or use the mini profile"
+    if profile == "mini":
+        name, note = f"{dataset} (drawn stand-in)", MINI_NOTE
+        folder, classes = SMALL_DRAWINGS, 10
+        mend = "restore it with `git checkout -- data/mini/flowers-32`, or clone the kit again"
+    if not folder.is_dir():
+        raise KitError(f"{folder} is missing: {mend}")
+    listing = _class_folders(folder, seed, {"train": 1 - val_share, "val": val_share})
+    if len(listing.class_names) != classes:
+        raise KitError(
+            f"{folder} has {len(listing.class_names)} classes, {name} has {classes}: {mend}"
+        )
+    return replace(listing, name=name, note=note, side=SMALL_SIDE)
 
 
 def _drawn_flowers() -> Listing:
@@ -135,11 +169,16 @@ def _torchvision_set(name: str, data_dir: Path, seed: int) -> Listing:
     return Listing(name, classes, _complete_splits(files, seed), root, mend=mend)
 
 
-def _class_folders(folder: Path, seed: int, *, is_own: bool = False) -> Listing:
+SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
+
+
+def _class_folders(
+    folder: Path, seed: int, shares: Mapping[str, float] = SHARES, *, is_own: bool = False
+) -> Listing:
     """A folder of class folders, or of train/, val/ and test/ that hold class folders.
 
     In a student's own one, files that cannot be used are left out; in a published set they are an
-    error.
+    error. Splits that are missing are made, with `shares` of the pictures.
     """
     found = {split: folder / split for split in ("train", "val", "test")}
     found = {split: path for split, path in found.items() if path.is_dir()}
@@ -169,7 +208,7 @@ def _class_folders(folder: Path, seed: int, *, is_own: bool = False) -> Listing:
             raise KitError(_no_pictures(names[part] / classes[absent[0]], unusable, folder))
     if left_out and not is_own:
         raise KitError(f"{folder} is damaged: {left_out[0]}, {len(left_out)} in all")
-    splits = _complete_splits(files, seed)
+    splits = _complete_splits(files, seed, shares)
     return Listing(folder.name, classes, splits, folder, left_out=tuple(left_out),
                    picture_sizes=sizes)  # fmt: skip
 
@@ -248,11 +287,10 @@ def _no_pictures(folder: Path, unusable: Mapping[Path, str], root: Path) -> str:
     return f"class folder {folder} has no pictures that can be used ({faults[0]})"
 
 
-SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
-
-
 def _complete_splits(
-    files: dict[str, tuple[list[Path], list[int]]], seed: int
+    files: dict[str, tuple[list[Path], list[int]]],
+    seed: int,
+    shares: Mapping[str, float] = SHARES,
 ) -> dict[str, tuple[list[Path], list[int]]]:
     """Divide each part named like "train+val" into its splits, class by class."""
     splits = {}
@@ -261,21 +299,27 @@ def _complete_splits(
         if len(names) == 1:
             splits[part] = (paths, labels)
             continue
-        for name, chosen in zip(names, stratified_split(labels, names, seed), strict=True):
+        parts = stratified_split(labels, names, seed, shares)
+        for name, chosen in zip(names, parts, strict=True):
             splits[name] = ([paths[i] for i in chosen], [labels[i] for i in chosen])
     return {split: splits[split] for split in SHARES}
 
 
-def stratified_split(labels: Sequence[int], names: Sequence[str], seed: int) -> list[list[int]]:
+def stratified_split(
+    labels: Sequence[int],
+    names: Sequence[str],
+    seed: int,
+    shares: Mapping[str, float] = SHARES,
+) -> list[list[int]]:
     """Divide samples among the named splits so that each class has its share in every one.
 
-    Returns a sorted list of indices a name; the shares are 60 : 20 : 20 for train, val and test.
-    Raises `KitError` when a class has fewer samples than there are splits.
+    Returns a sorted list of indices a name. The shares of train, val and test are 60 : 20 : 20,
+    or as `shares` says. Raises `KitError` when a class has fewer samples than there are splits.
     """
     rng = np.random.default_rng(seed)
     labels = np.asarray(labels)
     chosen: list[list[int]] = [[] for _ in names]
-    total = sum(SHARES[name] for name in names)
+    total = sum(shares[name] for name in names)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         if len(members) < len(names):
@@ -284,7 +328,7 @@ def stratified_split(labels: Sequence[int], names: Sequence[str], seed: int) -> 
                 f"have one in each of {', '.join(names)}: add pictures, or remove the class"
             )
         # Every split but the first gets its share and at least one; the first gets the rest.
-        sizes = [max(1, int(len(members) * SHARES[name] / total)) for name in names[1:]]
+        sizes = [max(1, int(len(members) * shares[name] / total)) for name in names[1:]]
         cuts = np.cumsum(sizes)
         groups = [members[cuts[-1] :], *np.split(members[: cuts[-1]], cuts[:-1])]
         for indices, group in zip(chosen, groups, strict=True):
