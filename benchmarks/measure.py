@@ -23,7 +23,7 @@ from torch import nn
 
 from helpers.kit.errors import KitError
 from helpers.kit.folders import ROOT
-from helpers.models import in_eval_mode
+from helpers.models import count_macs
 from helpers.results import device_name
 from helpers.workspace import Workspace
 
@@ -68,32 +68,6 @@ def in_turn(
 def median(values: Iterable[float]) -> float:
     """The median, as a plain number."""
     return float(statistics.median(values))
-
-
-def count_macs(model: nn.Module, size: int) -> int:
-    """Multiply-accumulates of one picture's forward pass, in convolutions and linear layers.
-
-    The picture is (3, size, size). Biases, BatchNorm and activations are not counted: they are
-    below one in a hundred. The model is left as it was.
-    """
-    total = 0
-
-    def add(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal total
-        total += output.numel() * layer.weight[0].numel()  # of one output number
-
-    hooks = [
-        layer.register_forward_hook(add)
-        for layer in model.modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
-    try:
-        with torch.inference_mode(), in_eval_mode(model):
-            model(torch.zeros(1, 3, size, size, device=next(model.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total
 
 
 def training_flops(model: nn.Module, size: int) -> int:

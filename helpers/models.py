@@ -96,17 +96,32 @@ def efficientnet_b5(num_classes: int, *, pretrained: str | None) -> EfficientNet
     return model
 
 
-def replace_head(model: nn.Module, name: str, num_classes: int) -> None:
+def replace_head(
+    model: nn.Module,
+    name: str,
+    num_classes: int,
+    *,
+    hidden: int | None = None,
+    dropout: float = 0.0,
+) -> None:
     """Put a new linear layer with `num_classes` outputs in the place of the layer `name`.
 
-    Raises `KitError` when there is no such linear layer, and when the network's output does not
-    come from it, as when it is called `fc` in a network whose last layer is `_fc`.
+    With `hidden`, a layer of that many numbers and a ReLU come before it; with `dropout`, that part
+    of what enters the last layer is left out at random in training. Raises `KitError` when there
+    is no such linear layer, and when the network's output does not come from it, as when it is
+    called `fc` in a network whose last layer is `_fc`.
     """
     old = getattr(model, name, None)
     if not isinstance(old, nn.Linear):
         linear = [key for key, layer in model.named_modules() if isinstance(layer, nn.Linear)]
         raise KitError(f"the network has no linear layer {name!r}; it has {', '.join(linear)}")
-    setattr(model, name, nn.Linear(old.in_features, num_classes))
+    layers: list[nn.Module] = []
+    if hidden is not None:
+        layers += [nn.Linear(old.in_features, hidden), nn.ReLU(inplace=True)]
+    if dropout:
+        layers.append(nn.Dropout(dropout))
+    last = nn.Linear(hidden or old.in_features, num_classes)
+    setattr(model, name, nn.Sequential(*layers, last) if layers else last)
     check_head(model, num_classes)
 
 
@@ -131,17 +146,26 @@ def check_head(model: nn.Module, num_classes: int) -> None:
         raise KitError(f"no gradient reaches {', '.join(unused)}: the network does not use it")
 
 
-def freeze(model: nn.Module, *, keep: str | None = None) -> nn.Module:
-    """Freeze a network, or all of it but the layer `keep`, and print what is left to train.
+def freeze(model: nn.Module, *, keep: str | None = None, through: str | None = None) -> nn.Module:
+    """Freeze a network, and print what is left to train.
 
+    All of it is frozen, or all but the layer `keep`, or only its parts from the first one up to
+    `through` and including it: "layer1" of a ResNet18 leaves `layer2` and what follows to train.
     Frozen means: no gradients, and eval mode that a later `model.train()` does not undo, so that
     the running statistics of BatchNorm stay as they are too. Returns `model`, changed in place.
     """
     layers = dict(model.named_modules())
+    if keep is not None and through is not None:
+        raise KitError(f"freeze with keep={keep!r} or with through={through!r}, not with both")
     if keep is not None and keep not in layers:
         raise KitError(f"the network has no layer {keep!r}; it has {', '.join(layers)[:200]} ...")
-    kept = set() if keep is None else set(layers[keep].modules())
-    on_the_way = {layer for name, layer in layers.items() if keep and _contains(name, keep)}
+    names = [] if keep is None else [keep]
+    if through is not None:
+        names = _parts_after(model, through)
+    kept = {layer for name in names for layer in layers[name].modules()}
+    on_the_way = {
+        layer for outer, layer in layers.items() if any(_contains(outer, name) for name in names)
+    }
     for layer in layers.values():
         if layer not in kept | on_the_way:
             layer.train = MethodType(stay_in_eval_mode, layer)
@@ -159,7 +183,15 @@ def freeze(model: nn.Module, *, keep: str | None = None) -> nn.Module:
 
 
 def _contains(outer: str, inner: str) -> bool:
-    return outer == "" or inner.startswith(f"{outer}.")
+    return inner != "" and (outer == "" or inner.startswith(f"{outer}."))
+
+
+def _parts_after(model: nn.Module, through: str) -> list[str]:
+    """The names of a network's parts that come after the part `through`."""
+    names = [name for name, _ in model.named_children()]
+    if through not in names:
+        raise KitError(f"the network has no part {through!r}; it has {', '.join(names)}")
+    return names[names.index(through) + 1 :]
 
 
 def stay_in_eval_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
@@ -183,6 +215,46 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
         "frozen": total - trainable,
         "buffers": buffers,
     }
+
+
+def count_macs(model: nn.Module, size: int) -> int:
+    """Multiply-accumulates of one picture's forward pass, in convolutions and linear layers.
+
+    The picture is (3, size, size). Biases, BatchNorm and activations are not counted: they are
+    about one in a hundred. The model is left as it was.
+    """
+    total = 0
+
+    def add(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        nonlocal total
+        total += output.numel() * layer.weight[0].numel()  # of one output number
+
+    hooks = [
+        layer.register_forward_hook(add)
+        for layer in model.modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    try:
+        with torch.inference_mode(), in_eval_mode(model):
+            model(torch.zeros(1, 3, size, size, device=next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return total
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """The trainable parameters as an optimizer takes them, with weight decay for weights only.
+
+    Decay keeps a weight from growing for the sake of a few pictures. A bias or a number of
+    BatchNorm does no such thing: pulling it towards zero only shifts or shrinks a whole channel.
+    These are the parameters with one dimension.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
+    ]
 
 
 @contextlib.contextmanager

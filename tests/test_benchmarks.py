@@ -23,6 +23,7 @@ from benchmarks.plan import Bench, Plan
 from benchmarks.report import Report, Row, markdown, plot_ratios, read_report
 from helpers.kit import picture_store
 from helpers.kit.errors import KitError
+from helpers.models import count_macs
 from helpers.training import TrainingRun
 
 CPU = torch.device("cpu")
@@ -87,33 +88,10 @@ def made_curve(*val_accuracies: float, **subject) -> dict:
 
 
 class TestCounting:
-    def test_known_networks(self):
+    def test_training_is_six_operations_for_each_multiply_accumulate(self):
         with torch.device("meta"):  # shapes alone: nothing is computed
-            resnet, b5 = models.resnet18(), helpers.efficientnet_b5(102, pretrained=None)
-        assert measure.count_macs(resnet, 224) == 1_814_073_344
+            resnet = models.resnet18()
         assert measure.training_flops(resnet, 224) == 6 * 1_814_073_344
-        assert measure.count_macs(b5, 224) == pytest.approx(2.36e9, rel=0.005)
-
-    def test_the_published_cnn(self):
-        convolutions = 222**2 * 32 * 27 + 109**2 * 64 * 288 + 52**2 * 128 * 576
-        linear = 86528 * 2048 + 2048 * 1024 + 1024 * 512 + 512 * 102
-        assert measure.count_macs(helpers.newnet(102), 224) == convolutions + linear
-
-    def test_groups_and_layers_used_twice(self):
-        grouped = nn.Conv2d(6, 9, 5, groups=3, padding=2)
-        assert measure.count_macs(nn.Sequential(nn.Conv2d(3, 6, 1), grouped), 10) == (
-            100 * 6 * 3 + 100 * 9 * 2 * 25
-        )
-        shared = nn.Conv2d(3, 3, 1)
-        assert measure.count_macs(nn.Sequential(shared, shared), 4) == 2 * 16 * 9
-
-    def test_leaves_the_model_as_it_was(self, cnn):
-        before = {name: value.clone() for name, value in cnn.state_dict().items()}
-        measure.count_macs(cnn.train(), 16)
-        assert all(layer.training and not layer._forward_hooks for layer in cnn.modules())
-        assert all(torch.equal(before[name], value) for name, value in cnn.state_dict().items())
-        with pytest.raises(RuntimeError):
-            measure.count_macs(nn.Sequential(nn.Conv2d(5, 5, 1)), 16)
 
 
 class TestInTurn:
@@ -376,7 +354,7 @@ class TestCases:
         monkeypatch.setattr(cases, "one_epoch", lambda *_, **__: lambda: made_run(0.5))
         monkeypatch.setattr(kit_way, "resnet18", lambda *_: cnn)
         (row,) = cases.rate(bench)
-        flops = 6 * measure.count_macs(cnn, 224)
+        flops = 6 * count_macs(cnn, 224)
         assert row.kit == pytest.approx(flops * 36 / 7 / 1e9)  # 7 of 10 s train and load
         assert row.ratio == pytest.approx(row.kit / row.theirs)
 

@@ -22,7 +22,7 @@ from helpers import (
     summarize,
 )
 from helpers.kit.errors import KitError
-from helpers.models import in_eval_mode, is_frozen, replace_head
+from helpers.models import count_macs, decay_groups, in_eval_mode, is_frozen, replace_head
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,63 @@ def test_bn_cnn_takes_any_size_from_16_pixels_on(size):
     assert model(torch.randn(2, 3, size, size)).shape == (2, 7)
 
 
+# Multiply-accumulates
+
+
+def test_macs_of_known_networks():
+    with torch.device("meta"):  # shapes alone: nothing is computed
+        resnet, b5 = models.resnet18(), efficientnet_b5(102, pretrained=None)
+    assert count_macs(resnet, 224) == 1_814_073_344
+    assert count_macs(b5, 224) == pytest.approx(2.36e9, rel=0.005)
+
+
+def test_macs_of_the_published_cnn():
+    convolutions = 222**2 * 32 * 27 + 109**2 * 64 * 288 + 52**2 * 128 * 576
+    linear = 86528 * 2048 + 2048 * 1024 + 1024 * 512 + 512 * 102
+    assert count_macs(newnet(102), 224) == convolutions + linear
+
+
+def test_macs_of_groups_and_of_layers_used_twice():
+    grouped = nn.Conv2d(6, 9, 5, groups=3, padding=2)
+    expected = 100 * 6 * 3 + 100 * 9 * 2 * 25
+    assert count_macs(nn.Sequential(nn.Conv2d(3, 6, 1), grouped), 10) == expected
+    shared = nn.Conv2d(3, 3, 1)
+    assert count_macs(nn.Sequential(shared, shared), 4) == 2 * 16 * 9
+
+
+def test_counting_macs_leaves_the_model_as_it_was(cnn):
+    before = state_of(cnn)
+    count_macs(cnn.train(), 16)
+    assert all(layer.training and not layer._forward_hooks for layer in cnn.modules())
+    assert moved(before, cnn) == set()
+    wrong = nn.Sequential(nn.Conv2d(5, 5, 1))
+    with pytest.raises(RuntimeError):
+        count_macs(wrong, 16)
+    assert not wrong[0]._forward_hooks
+
+
+# Weight decay
+
+
+def test_decay_is_for_weights_and_not_for_biases_and_batchnorm(cnn):
+    decayed, spared = decay_groups(cnn, 0.1)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    layers = [layer for layer in cnn if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert {id(p) for p in decayed["params"]} == {id(layer.weight) for layer in layers}
+    both = [id(p) for group in (decayed, spared) for p in group["params"]]
+    assert sorted(both) == sorted(id(p) for p in cnn.parameters())
+
+
+def test_decay_moves_no_spared_parameter_and_no_frozen_one(cnn):
+    freeze(cnn, through="3")
+    before = state_of(cnn)
+    optimizer = torch.optim.AdamW(decay_groups(cnn, 0.1), lr=0.1)
+    for parameter in cnn.parameters():
+        parameter.grad = torch.zeros_like(parameter)  # nothing to learn: decay alone is left
+    optimizer.step()
+    assert moved(before, cnn) == {"4.weight", "11.weight"}
+
+
 # Freezing
 
 
@@ -184,6 +241,62 @@ def test_keeping_a_block_inside_a_network():
     assert not model.layer3.training
 
 
+# Parts of ResNet18 with 10 outputs: frozen through them, how many parameters and convolutions are.
+DEPTHS = {
+    "maxpool": (9_536, 1),
+    "layer1": (157_504, 5),
+    "layer2": (683_072, 10),
+    "layer3": (2_782_784, 15),
+    "layer4": (11_176_512, 20),
+}
+
+
+@pytest.mark.parametrize("through", DEPTHS)
+def test_freezing_by_depth(through):
+    model = freeze(resnet18(10, pretrained=None), through=through)
+    counts = count_parameters(model)
+    assert counts["total"] == 11_181_642
+    frozen = [m for m in model.modules() if isinstance(m, nn.Conv2d) and is_frozen(m)]
+    assert (counts["frozen"], len(frozen)) == DEPTHS[through]
+    if through == "layer4":
+        assert counts["trainable"] == 5_130
+
+
+@pytest.mark.parametrize("through", ["maxpool", "layer3"])
+def test_nothing_frozen_by_depth_moves_and_all_the_rest_does(through):
+    model = freeze(resnet18(5, pretrained=None), through=through)
+    parts = [name for name, _ in model.named_children()]
+    later = parts[parts.index(through) + 1 :]
+    before = state_of(model)
+    take_steps(model, size=64)
+    assert moved(before, model) == {name for name in before if name.split(".")[0] in later}
+    assert model.training
+    batch_norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert all(m.training == (n.split(".")[0] in later) for n, m in batch_norms.items())
+
+
+def test_freezing_less_later_sets_parts_free_again():
+    model = freeze(resnet18(10, pretrained=None), through="layer4")
+    freeze(model, through="layer1")
+    assert count_parameters(model)["frozen"] == 157_504
+    model.train()
+    assert model.layer2[0].bn1.training
+    assert not model.layer1[0].bn1.training
+
+
+def test_freezing_through_the_last_part_freezes_everything(cnn):
+    freeze(cnn, through="11")
+    assert count_parameters(cnn)["trainable"] == 0
+
+
+def test_freeze_refuses_a_part_that_is_not_there_and_two_wishes(cnn):
+    with pytest.raises(KitError, match="no part 'layer1'; it has 0, 1, 2"):
+        freeze(cnn, through="layer1")
+    with pytest.raises(KitError, match="keep='11' or with through='3', not with both"):
+        freeze(cnn, keep="11", through="3")
+    assert count_parameters(cnn)["frozen"] == 0
+
+
 def test_a_frozen_networks_state_goes_round(cnn):
     freeze(cnn, keep="11")
     take_steps(cnn)
@@ -216,6 +329,28 @@ def test_replace_head_on_a_wrong_name(b5):
     with pytest.raises(KitError, match=r"no linear layer 'fc'; it has .*_fc"):
         replace_head(b5, "fc", 102)
     assert b5._fc is before
+
+
+def test_a_head_of_two_layers():
+    model = resnet18(100, pretrained=None)
+    replace_head(model, "fc", 100, hidden=256)
+    freeze(model, keep="fc")
+    counts = count_parameters(model)
+    assert (counts["total"], counts["trainable"]) == (11_333_540, 157_028)
+    assert [type(layer) for layer in model.fc] == [nn.Linear, nn.ReLU, nn.Linear]
+
+
+def test_a_head_with_dropout_drops_in_training_only():
+    model = resnet18(10, pretrained=None)
+    replace_head(model, "fc", 10, dropout=0.3)
+    assert count_parameters(model)["total"] == 11_181_642
+    assert [type(layer) for layer in model.fc] == [nn.Dropout, nn.Linear]
+    assert model.fc[0].p == 0.3
+    freeze(model, keep="fc")
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert not torch.equal(model.train()(images), model(images))
+        assert torch.equal(model.eval()(images), model(images))
 
 
 def test_head_assigned_to_the_wrong_name_is_caught(b5):
