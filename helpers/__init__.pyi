@@ -30,6 +30,7 @@ from .plots import (
     show_augmentation,
     show_confused,
     show_feature_maps,
+    show_grad_cam,
     show_predictions,
     show_samples,
 )

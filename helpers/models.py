@@ -175,9 +175,11 @@ def freeze(model: nn.Module, *, keep: str | None = None, through: str | None = N
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(layer in kept)
     counts = count_parameters(model)
+    frozen_layers = [layer for layer in layers.values() if is_frozen(layer)]
+    buffers = sum(b.numel() for layer in frozen_layers for b in layer.buffers(recurse=False))
     print(
         f"trainable {counts['trainable']:,}, frozen {counts['frozen']:,} parameters; "
-        f"{counts['buffers']:,} numbers in buffers (running statistics) of frozen layers stay too"
+        f"{buffers:,} numbers in buffers (running statistics) of frozen layers stay too"
     )
     return model
 
@@ -255,6 +257,15 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
         {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
     ]
+
+
+def check_layer(model: nn.Module, layer: nn.Module) -> None:
+    """Raise `KitError` when `layer` is not one of the layers of `model`."""
+    if not any(layer is own for own in model.modules()):
+        raise KitError(
+            f"this {type(layer).__name__} is no layer of this network: pictures do not pass "
+            "through it (is it one of another network, or of an earlier version of this one?)"
+        )
 
 
 @contextlib.contextmanager

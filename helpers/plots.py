@@ -18,8 +18,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from .data import IMAGENET, Data, Normalization, denormalize, eval_transform
+from .grad_cam import grad_cam
 from .kit.figures import SmallFigure
-from .models import count_parameters, in_eval_mode, is_frozen
+from .models import check_layer, count_parameters, in_eval_mode, is_frozen
 from .results import Result, class_accuracy, confused_pairs
 from .training import Score, TrainingRun
 
@@ -285,6 +286,8 @@ def show_feature_maps(
     def keep(name: str):
         return lambda _layer, _inputs, output: caught.update({name: output[0].float().cpu()})
 
+    for layer in layers.values():
+        check_layer(model, layer)
     hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
     with in_eval_mode(model):
         model(image[None].to(next(model.parameters()).device))
@@ -300,6 +303,40 @@ def show_feature_maps(
             axis.imshow(maps[channel].numpy(), cmap="viridis")
     for axis in axes.flat:
         axis.axis("off")
+    return figure
+
+
+@torch.no_grad()
+def show_grad_cam(
+    model: nn.Module,
+    layer: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    data: Data,
+    *,
+    count: int = 2,
+) -> Figure:
+    """Grad-CAM: what in each picture speaks for the `count` classes that the model finds likeliest.
+
+    `images` and `labels` are of a batch of `data`; `layer` is the one that is asked.
+    """
+    with in_eval_mode(model):
+        logits = model(images.to(next(model.parameters()).device)).float().cpu()
+    chances, likeliest = logits.softmax(dim=1).topk(count, dim=1)
+    heats = [grad_cam(model, layer, images, likeliest[:, rank]) for rank in range(count)]
+    figure, axes = _axes(
+        len(images), count + 1, width=1.9 * (count + 1), height=2.1 * len(images), note=data.note
+    )
+    for row, image, label, shown in zip(axes, images, labels, range(len(images)), strict=True):
+        for axis in row:
+            axis.imshow(_as_array(image))
+            axis.axis("off")
+        row[0].set_title(data.class_names[int(label)], fontsize=8)
+        for axis, heat, chance, guess in zip(
+            row[1:], heats, chances[shown], likeliest[shown], strict=True
+        ):
+            axis.imshow(heat[shown].numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6)
+            axis.set_title(f"{data.class_names[int(guess)]}? {chance:.0%}", fontsize=8)
     return figure
 
 

@@ -315,6 +315,13 @@ def test_freeze_says_what_is_left(cnn, capsys):
     assert f"{counts['buffers']:,} numbers in buffers" in printed
 
 
+def test_freeze_counts_the_buffers_of_frozen_layers_only(capsys):
+    model = resnet18(5, pretrained=None)
+    freeze(model, through="maxpool")
+    printed = capsys.readouterr().out
+    assert "; 129 numbers in buffers" in printed  # 64 means, 64 variances, one count of batches
+
+
 def test_freeze_refuses_a_layer_that_is_not_there(cnn):
     with pytest.raises(KitError, match="no layer 'fc'"):
         freeze(cnn, keep="fc")

@@ -77,6 +77,9 @@ NETWORKS = {
     "show_feature_maps": lambda data, cnn: helpers.show_feature_maps(
         cnn, {"block 1": cnn[2], "block 2": cnn[6]}, next(iter(data.val))[0][0], note=data.note
     ),
+    "show_grad_cam": lambda data, cnn: helpers.show_grad_cam(
+        cnn, cnn[4], *(part[:2] for part in next(iter(data.val))), data
+    ),
     "draw_network": lambda data, cnn: helpers.draw_network(helpers.freeze(cnn, keep="11")),
     "plot_layer_changes": lambda data, cnn: helpers.plot_layer_changes(
         {name: value + 0.1 for name, value in cnn.state_dict().items()}, cnn, note=data.note
