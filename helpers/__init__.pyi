@@ -1,14 +1,17 @@
 """What `import helpers` gives: the one list of these names, for Python and for editors."""
 
+from .compact_networks import three_conv_cnn
 from .data import channel_statistics, few_per_class, load_data, only_classes, picture_sizes
 from .extension_recipes import get_extension_recipe
 from .models import (
     bn_cnn,
     check_head,
+    count_macs,
     count_parameters,
     efficientnet_b5,
     freeze,
     newnet,
+    replace_head,
     resnet18,
     summarize,
 )

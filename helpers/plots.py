@@ -414,15 +414,29 @@ def show_predictions(score: Score, data: Data, *, count: int = 12, columns: int 
     return _grid(pictures, titles, columns=columns, colors=colors, note=data.note)
 
 
-def plot_accuracy_against_count(accuracy: Mapping[int, float], *, note: str = "") -> Figure:
-    """Accuracy against the number of training pictures a class."""
+def plot_accuracy_against_count(
+    accuracy: Mapping[int, float] | Mapping[str, Mapping[int, float]], *, note: str = ""
+) -> Figure:
+    """Accuracy against the number of training pictures a class, of one method or of several.
+
+    Several are told apart by their names; the counts are then spaced by their logarithms.
+    """
+    several = isinstance(next(iter(accuracy.values())), Mapping)
+    curves = accuracy if several else {"": accuracy}
     figure, axes = _axes(width=5, height=2.8, note=note)
-    axes[0, 0].plot(list(accuracy), list(accuracy.values()), "o-", color=BLUE)
-    for count, value in accuracy.items():
-        axes[0, 0].annotate(f"{value:.0%}", (count, value), xytext=(0, 7), ha="center",
-                            textcoords="offset points", fontsize=8)  # fmt: skip
-    axes[0, 0].set(xlabel="training pictures a class", ylabel="val accuracy", ylim=(0, 1.15))
-    axes[0, 0].set_xticks(list(accuracy))
+    axis = axes[0, 0]
+    for (name, curve), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
+        axis.plot(list(curve), list(curve.values()), f"{marker}-", color=color, label=name)
+        for count, value in curve.items() if not several else ():
+            axis.annotate(f"{value:.0%}", (count, value), xytext=(0, 7), ha="center",
+                          textcoords="offset points", fontsize=8)  # fmt: skip
+    axis.set(xlabel="training pictures a class", ylabel="val accuracy", ylim=(0, 1.15))
+    if several:
+        axis.set_xscale("log")
+        axis.legend(frameon=False, fontsize=8)
+    counts = sorted({count for curve in curves.values() for count in curve})
+    axis.set_xticks(counts, [str(count) for count in counts])
+    axis.minorticks_off()
     return figure
 
 

@@ -17,7 +17,7 @@ from .data import EVALUATION_BATCH, Batches, Data, make_loader
 from .kit.checkpoints import Checkpoints, Parts
 from .kit.errors import KitError
 from .kit.memory import out_of_memory_explained
-from .kit.preflight import check_before_training
+from .kit.preflight import check_before_training, check_optimizer
 from .kit.progress import EpochTable, track
 from .models import in_eval_mode
 
@@ -70,6 +70,7 @@ def train_model(
     """
     device = torch.device(device)
     model.to(device, memory_format=memory_format(device))
+    check_optimizer(model, optimizer)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     clock, best, history = Clock(device), BestWeights(), []
     data.train.batch_sampler.reseed()

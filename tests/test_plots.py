@@ -68,6 +68,9 @@ PICTURES = {
     "plot_accuracy_against_count": lambda data, cnn: helpers.plot_accuracy_against_count(
         {1: 0.3, 5: 0.7}, note=data.note
     ),
+    "plot_accuracy_against_count of several": lambda data, cnn: helpers.plot_accuracy_against_count(
+        {"a": {1: 0.3, 5: 0.7}, "b": {1: 0.2, 5: 0.8}}, note=data.note
+    ),
 }
 NETWORKS = {
     "plot_batchnorm": lambda data, cnn: helpers.plot_batchnorm(

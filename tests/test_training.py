@@ -231,6 +231,18 @@ def test_too_many_outputs():
         train(linear(classes=1000), vector_data())
 
 
+def test_an_optimizer_of_another_network():
+    model, other = linear(), linear()
+    before = [parameter.clone() for parameter in other.parameters()]
+    optimizer = torch.optim.SGD([*model.parameters(), *other.parameters()], lr=0.1)
+    with pytest.raises(KitError, match="2 of the optimizer's 4 tensors belong to another network"):
+        train_model(model, vector_data(), CRITERION, optimizer, num_epochs=1, progress=False)
+    pairs = zip(before, other.parameters(), strict=True)
+    assert all(torch.equal(old, new) for old, new in pairs)
+    part = torch.optim.SGD([model.weight], lr=0.1)  # only some of its own: that is a choice
+    assert train_model(model, vector_data(), CRITERION, part, num_epochs=1, progress=False)
+
+
 def test_everything_frozen(cnn, data):
     freeze(cnn)
     with pytest.raises(KitError, match="every parameter is frozen"):

@@ -63,6 +63,18 @@ def check_classes(logits: torch.Tensor, data) -> None:
         )
 
 
+def check_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Raise `KitError` when the optimizer would move parameters that are not the model's."""
+    own = {id(parameter) for parameter in model.parameters()}
+    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    foreign = sum(id(parameter) not in own for parameter in moved)
+    if foreign:
+        raise KitError(
+            f"{foreign} of the optimizer's {len(moved)} tensors belong to another network, which "
+            "it would train instead: make an optimizer from the parameters of this one"
+        )
+
+
 def check_schedule(scheduler: LRScheduler | None, num_epochs: int, batches: int) -> None:
     """Raise `KitError` when the schedule ends before the run or after it."""
     if num_epochs < 1:
