@@ -77,9 +77,9 @@ def test_it_leaves_the_network_as_it_was():
     model = freeze(resnet18(5, pretrained=None), keep="fc")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [layer.training for layer in model.train().modules()]
-    random_state = torch.get_rng_state()
+    images, random_state = torch.randn(2, 3, 64, 64), torch.get_rng_state()
     with torch.no_grad():  # even there, and at a layer that is frozen
-        heat = grad_cam(model, model.layer2, torch.randn(2, 3, 64, 64))
+        heat = grad_cam(model, model.layer2, images)
     assert heat.shape == (2, 64, 64)
     assert heat.min() >= 0
     assert heat.max() <= 1
