@@ -132,6 +132,7 @@ def make_record(
             "seconds": score.seconds,
         },
         "epochs": run.num_epochs,
+        "trained": run.ended,
         "resumed": run.resumed,
         "first_loss": run.first_loss,
         "seconds": run.seconds,

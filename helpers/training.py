@@ -33,6 +33,7 @@ class TrainingRun:
     best_val_accuracy: float
     num_epochs: int  # that ran; fewer than asked for after early stopping
     seconds: dict[str, float]  # training, loading, evaluation, features
+    ended: str = ""  # when, in ISO 8601 and UTC; a loaded run ended before this session
     resumed: int = 0  # after how many of its epochs it was interrupted, and went on later
 
     @property
@@ -244,6 +245,7 @@ def summary_of(
         best_val_accuracy=best.accuracy,
         num_epochs=len(history),
         seconds={**seconds, "features": saved.feature_seconds},
+        ended=saved.ended,
         resumed=saved.resumed,
     )
 

@@ -27,6 +27,7 @@ from helpers.grading.release import (
 )
 from helpers.kit import notebooks
 from helpers.kit.errors import KitError
+from helpers.kit.identity import kit_version
 
 NAME = "03_made_up.ipynb"
 REGION = """x = 2
@@ -107,7 +108,8 @@ def test_student_edition(solution):
     assert [cell.metadata.tags for cell in student.cells[2:8]] == [
         ["todo"], ["keep-me"], ["todo"], [], ["todo"], [],
     ]  # fmt: skip
-    assert student.metadata.kit == {"notebook": "03_made_up", "questions": 1}
+    noted = {"notebook": "03_made_up", "questions": 1, "version": kit_version()}
+    assert student.metadata.kit == noted
     assert edition_faults(NAME, solution, student) == []
     nbformat.validate(student)
     with pytest.raises(NotImplementedError):

@@ -15,6 +15,7 @@ from nbformat import v4
 from helpers.kit import notebooks, runner
 from helpers.kit.errors import KitError
 from helpers.kit.files import only_writer
+from helpers.kit.identity import kit_version
 from helpers.kit.notebooks import notebook_faults
 
 NOTE = "open('order.txt', 'a').write('{0} ')"
@@ -69,6 +70,17 @@ def test_runs_in_order_in_this_python_and_saves(place, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "01_a: 2 cells in" in printed
     assert "report  " in printed
+
+
+def test_a_notebook_of_another_version_is_recognised(place, capsys):
+    path = write_notebook(place / "notebooks", "01_a", "x = 1")
+    for version, said in (("0.0.1", True), (kit_version(), False), (None, False)):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata["kit"] = {"version": version, "questions": 0}
+        nbformat.write(notebook, path)
+        runner.run_notebooks(profile="mini")
+        note = "NOTE     01_a.ipynb belongs to version 0.0.1 of the kit, the helpers here are "
+        assert (note in capsys.readouterr().out) == said
 
 
 def test_failing_cell_stops_the_run(place):

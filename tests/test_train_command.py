@@ -192,13 +192,14 @@ def test_an_interrupted_run_goes_on(results, picture_folder, quick, monkeypatch,
     assert run(*arguments) == 0
     assert "loaded: this run ended on" in capsys.readouterr().out
     loaded = record_of(results / "bn_cnn")
-    for name in ("val", "history", "seconds", "training_seconds", "resumed"):
+    for name in ("val", "history", "seconds", "training_seconds", "trained", "resumed"):
         assert loaded[name] == resumed[name]
     assert run(*arguments, "--rerun") == 0
     assert "loaded" not in capsys.readouterr().out
     anew = record_of(results / "bn_cnn")
     assert anew["val"] == resumed["val"]
     assert anew["resumed"] == 0
+    assert anew["trained"] > resumed["trained"]
     assert anew["seconds"] != resumed["seconds"]
 
 

@@ -28,6 +28,7 @@ from nbformat import NotebookNode
 from ..kit.errors import KitError
 from ..kit.files import write_text
 from ..kit.folders import ROOT, show_path
+from ..kit.identity import kit_version
 from ..kit.notebooks import (
     OWN_METADATA,
     bare_metadata,
@@ -141,7 +142,11 @@ def _without_runs(name: str, solution: NotebookNode) -> NotebookNode:
     notebook.cells = [cell for cell in notebook.cells if MODEL_ANSWER not in tags_of(cell)]
     notebook.metadata = bare_metadata(notebook)
     stem, questions = name.removesuffix(".ipynb"), len(questions_of(notebook))
-    notebook.metadata[OWN_METADATA] = {"notebook": stem, "questions": questions}
+    notebook.metadata[OWN_METADATA] = {
+        "notebook": stem,
+        "questions": questions,
+        "version": kit_version(),
+    }
     for cell, role in zip(notebook.cells, roles(notebook), strict=True):
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":

@@ -26,6 +26,7 @@ from ..kit.notebooks import (
     read_notebook,
     run_faults,
     shown_text,
+    version_note,
 )
 from ..kit.session_log import LOG_NAME, Entry, best_session, read_log, source_hash
 from ..kit.sources import TORCHVISION_SETS, list_pictures
@@ -158,6 +159,8 @@ class Work:
         except KitError as error:
             yield f"{self._plainly(error)}: fetch it from the kit again"
             return
+        if note := version_note(name, notebook):
+            print(note)
         yield from self._run_faults(name, notebook)
         yield from answer_faults(name, notebook)
 

@@ -104,8 +104,8 @@ class Checkpoints:
     ) -> None:
         self.folder, self.parts, self.num_epochs = folder, parts, num_epochs
         self.first_loss, self.resumed, self.is_loaded = 0.0, 0, False
-        self.feature_seconds = parts.data.feature_seconds
-        self.path, self.found, self.told = Path(), None, False
+        self.feature_seconds, self.ended = parts.data.feature_seconds, ""
+        self.path, self.stamp, self.found, self.told = Path(), None, None, False
         self.stack = contextlib.ExitStack()
         self.start: dict[str, str] = {}
         if folder is not None:
@@ -132,12 +132,13 @@ class Checkpoints:
         for self.start in starts:
             self.facts = {**settings, **self.start}
             self.path = self.folder / f"{_hash(self.facts)[:16]}.pt"
-            self.found = self._read() if self.path.exists() and not rerun else None
+            self.stamp = _stamp(self.path)
+            self.found = self._read() if self.stamp and not rerun else None
             if self.found is not None:
                 break
         if self.found is not None:
             self.is_loaded = self.found["finished"]
-        elif not rerun and not self.path.exists() and (changed := self._changed()):
+        elif not rerun and not self.stamp and (changed := self._changed()):
             print(f"training anew, for something has changed: {changed}")
 
     def _read(self) -> dict[str, Any] | None:
@@ -172,33 +173,40 @@ class Checkpoints:
 
     def _begin(self) -> None:
         """Become the only one that writes here; then begin the run, or go on with it."""
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self._tell(error)
-            self.folder = None
-            return
+        what = f"the checkpoint of {self.folder.name}"
         with contextlib.ExitStack() as stack:
-            what = f"the checkpoint of {self.folder.name}"
-            stack.enter_context(only_writer(self.folder / ".lock", what))
-            for rest in self.folder.glob(".*.part"):  # of a run that was killed while it wrote
-                rest.unlink(missing_ok=True)
-            if self.found is None:
-                self._write()
-                self._check_that_it_can_be_read()
-                for path in self._others()[KEPT - 1 :]:
-                    path.unlink(missing_ok=True)
-            elif read_checkpoint(self.path)["time"] == self.found["time"]:
-                self._resume()
-            else:
+            try:
+                stack.enter_context(only_writer(self.folder / ".lock", what))
+            except OSError as error:  # a folder that cannot be written
+                self._tell(error)
+                self.folder = None
+            for rest in self.folder.glob(".*.part") if self.folder else ():
+                rest.unlink(missing_ok=True)  # of a run that was killed while it wrote
+            if _stamp(self.path) != self.stamp:
                 raise KitError(f"another run has just written {self.path}: run this again")
+            if self.found is not None:
+                self._resume()
+            elif self.folder is not None:
+                self._write_first()
             self.stack = stack.pop_all()
+
+    def _write_first(self) -> None:
+        """Write what the run starts from, and see whether that can be read; make room for it."""
+        self._write()
+        for path in self._others()[KEPT - 1 :]:
+            path.unlink(missing_ok=True)
+        if self.path.exists():
+            try:
+                read_checkpoint(self.path)
+            except KitError as error:  # an optimizer of one's own may hold what cannot be read
+                self._tell(error)
 
     def _resume(self) -> None:
         """Give the parts what the checkpoint holds, and say so."""
         parts, content = self.parts, self.found
         when, epoch = _local(content["time"]), len(content["history"]) + 1
         if self.is_loaded:
+            self.ended = content["time"]
             print(f"loaded: this run ended on {when}, rerun=True would train it again")
         else:
             print(f"going on with epoch {epoch} of {self.num_epochs}: interrupted on {when}")
@@ -231,7 +239,7 @@ class Checkpoints:
         content = {
             "schema": SCHEMA,
             "facts": self.facts,
-            "time": datetime.datetime.now(datetime.timezone.utc).isoformat(),
+            "time": self.ended if finished else _now(),
             "finished": finished,
             "history": parts.history,
             "best": best,
@@ -245,14 +253,6 @@ class Checkpoints:
                 torch.save(plain(content), temporary)
         except (KitError, OSError, RuntimeError) as error:
             self._tell(error)
-
-    def _check_that_it_can_be_read(self) -> None:
-        """An optimizer of one's own may hold what `weights_only` refuses: say so beforehand."""
-        if self.path.exists():
-            try:
-                read_checkpoint(self.path)
-            except KitError as error:
-                self._tell(error)
 
     def _tell(self, error: Exception) -> None:
         if not self.told:
@@ -279,6 +279,7 @@ class Checkpoints:
         best = self.parts.best
         best.restore(self.parts.model)
         self._remember(weights=best.state)
+        self.ended = self.ended or _now()
         if self.folder is not None and not self.is_loaded:
             self._write_before_stopping(finished=True)
 
@@ -310,7 +311,7 @@ class Checkpoints:
         if best.epoch:
             so_far = f"its best weights so far, of epoch {best.epoch} ({best.accuracy:.1%} on val)"
         else:
-            so_far = "its first weights" if self.folder else "the weights of this moment"
+            so_far = "its first weights" if self.path.is_file() else "the weights of this moment"
         go_on = "Run this again to go on from there. " if self.folder and not self.told else ""
         return f"{start}. {go_on}The model has {so_far}"
 
@@ -495,6 +496,18 @@ def _text(value: object) -> str:
 
 def _hash(facts: dict[str, str]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What tells one version of a file from the next, None without a file."""
+    with contextlib.suppress(OSError):
+        stat = path.stat()
+        return stat.st_mtime_ns, stat.st_size
+    return None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
 
 
 def _local(time: str) -> str:

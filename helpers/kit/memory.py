@@ -33,6 +33,17 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in wishes)
 
 
+def memory_in_use() -> str:
+    """What this process has of the memory, and of the GPU's if it uses one, for a reader."""
+    import psutil
+    import torch
+
+    text = f"{psutil.Process().memory_info().rss / 1e9:.1f} GB of memory"
+    if torch.cuda.is_available() and (most := torch.cuda.max_memory_reserved()):
+        text += f" and {most / 1e9:.1f} GB of the GPU's"
+    return text
+
+
 # What torch says on processors, on Windows, on GPUs and on Apple's MPS.
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
 

@@ -11,6 +11,7 @@ import nbformat
 from nbformat import NotebookNode, v4
 
 from .errors import KitError
+from .identity import kit_version
 
 NOTEBOOK_FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 # The number of a notebook, and the method whose result it writes.
@@ -110,6 +111,18 @@ def bare_metadata(notebook: NotebookNode) -> NotebookNode:
     if OWN_METADATA in notebook.metadata:
         bare[OWN_METADATA] = notebook.metadata[OWN_METADATA]
     return nbformat.from_dict(bare)
+
+
+def version_note(name: str, notebook: NotebookNode) -> str:
+    """A line that says so when a notebook was released with another version of the kit, else ""."""
+    noted = notebook.metadata.get(OWN_METADATA)
+    version = noted.get("version") if isinstance(noted, dict) else None
+    if version in (None, kit_version()):
+        return ""
+    return (
+        f"NOTE     {name} belongs to version {version!s:.20} of the kit, the helpers here are "
+        f"{kit_version()}: take both from one version"
+    )
 
 
 def tags_of(cell: NotebookNode) -> list[str]:

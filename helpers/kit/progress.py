@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
+from .memory import memory_in_use
+
 T = TypeVar("T")
 HEADER = "epoch      train loss   acc      val loss   acc       seconds   left"
 MOST_LINES = 24  # of a saved notebook's table; the history has every epoch
@@ -111,7 +113,8 @@ class EpochTable:
             if run > LONG:
                 self._line(
                     f"an epoch will train for about {roughly(epoch)} here, this run for "
-                    f"{roughly(run)} (estimated from {self.batch - 1} batches; val comes on top)"
+                    f"{roughly(run)} (estimated from {self.batch - 1} batches; val comes on top), "
+                    f"with {memory_in_use()}"
                 )
 
     def _format(self, row: dict[str, float], is_best: bool) -> str:

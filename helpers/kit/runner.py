@@ -40,6 +40,7 @@ from .notebooks import (
     notebook_paths,
     read_notebook,
     select_notebooks,
+    version_note,
 )
 from .progress import duration
 from .report import write_report
@@ -79,7 +80,9 @@ def run_notebooks(
     paths = select_notebooks(names, extensions=extensions)
     workspace = find_workspace(profile=profile)
     for path in paths:
-        read_notebook(path)  # a damaged one is to be found before anything is moved
+        # A damaged one is to be found before anything is moved.
+        if note := version_note(path.name, read_notebook(path)):
+            print(note)
     print(f"profile {workspace.profile}, results in {show_path(workspace.results_dir)}")
     lock = workspace.results_dir / ".run.lock"
     with only_writer(lock, f"the folder {show_path(workspace.results_dir)}"):
