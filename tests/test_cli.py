@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 
 import pytest
+from tiny import write_picture
 
 from helpers import __main__ as cli
-from helpers.kit import check, downloads, notebooks, weights
+from helpers.kit import check, downloads, flowers, notebooks, weights
 from helpers.kit.errors import KitError
 
 
@@ -121,3 +123,41 @@ def test_check_finds_what_is_wrong(place, monkeypatch, capsys):
     assert len(problems) == 4
     for text in (">=99 is wanted", "not installed", "is incomplete", "is not the published file"):
         assert any(text in line for line in problems)
+
+
+def test_check_tells_of_what_was_interrupted(place, monkeypatch, capsys):
+    monkeypatch.setenv("KIT_MIRROR", "https://files.example.edu/kit")
+    checkpoints = weights.IMAGENET["resnet18"].path.parent
+    for folder in (checkpoints, place / "data" / "decoded", place / "results" / "mini"):
+        folder.mkdir(parents=True)
+    (checkpoints / "resnet18.pth.part").write_bytes(bytes(1_200_000))
+    (place / "results" / "mini" / ".record.json.abc.part").write_bytes(bytes(300_000))
+    (place / "data" / "decoded" / "set.pixels").write_bytes(bytes(2_500_000))
+    assert cli.main(["check"]) == 0
+    said = capsys.readouterr().out
+    assert "[ok]      1.2 MB of resnet18.pth are kept of a download" in said
+    assert "files that were not finished: 1, 0.3 MB" in said
+    assert "2.5 MB of decoded pictures" in said
+    assert "downloads ask KIT_MIRROR first: https://files.example.edu/kit" in said
+
+
+def test_check_finds_damaged_flowers(place, monkeypatch, capsys):
+    folder = place / "data" / "flowers-102"
+    for number in (1, 2):
+        write_picture(folder / "jpg" / f"image_{number:05d}.jpg", seed=number)
+    hashes = {}
+    for key, name in (("label", "imagelabels.mat"), ("setid", "setid.mat")):
+        (folder / name).write_bytes(name.encode())
+        hashes[key] = (name, hashlib.md5(name.encode()).hexdigest())
+    monkeypatch.setattr(flowers, "NUM_PICTURES", 2)
+    monkeypatch.setattr("torchvision.datasets.Flowers102._file_dict", hashes)
+    cli.main(["check"])
+    assert "[ok]      Flowers102: complete" in capsys.readouterr().out
+    picture = folder / "jpg" / "image_00002.jpg"
+    picture.write_bytes(picture.read_bytes()[:-200])
+    cli.main(["check"])
+    said = capsys.readouterr().out
+    assert "damaged files: 1, such as image_00002.jpg; to replace them, run `python" in said
+    (folder / "setid.mat").write_bytes(b"other")
+    cli.main(["check"])
+    assert "damaged files: 2, such as setid.mat" in capsys.readouterr().out

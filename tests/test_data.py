@@ -13,7 +13,14 @@ import torch
 from PIL import Image
 from tiny import SPLITS, vector_data
 
-from helpers import channel_statistics, compute_features, few_per_class, load_data, picture_sizes
+from helpers import (
+    channel_statistics,
+    compute_features,
+    few_per_class,
+    load_data,
+    picture_sizes,
+    show_samples,
+)
 from helpers.data import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -217,6 +224,24 @@ def test_picture_sizes_are_those_of_the_files(data, picture_folder):
 
 
 # A few of each class
+
+
+def test_a_few_of_each_class_can_be_looked_at_like_all(data):
+    few = few_per_class(data, 3, seed=1)
+    assert picture_sizes(few) == [(24, 20)] * (9 + 12 + 12)
+    for index, (name, label) in enumerate(
+        zip(few.train.dataset.ids, few.train.dataset.labels.tolist(), strict=True)
+    ):
+        picture = few.train.dataset.picture(index)
+        assert torch.equal(picture, data.train.dataset.picture(data.train.dataset.ids.index(name)))
+        assert few.train.dataset.paths[index].as_posix().endswith(name)
+        assert ("red", "green", "blue")[picture.float().mean(dim=(1, 2)).argmax()] == (
+            data.class_names[label]
+        )
+    mean, _ = channel_statistics(few)
+    assert mean.shape == (3,)
+    figure = show_samples(few, count=3, columns=3)
+    assert [axis.get_title() for axis in figure.axes] == data.class_names
 
 
 def test_few_per_class_takes_that_many_training_pictures(data):

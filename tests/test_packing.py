@@ -54,13 +54,13 @@ def test_packing_twice_and_unpacking_once_is_the_same(tmp_path, state):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text"])
-def test_a_damaged_file_is_a_value_error(tmp_path, state, damage):
+def test_a_damaged_file_is_named(tmp_path, state, damage):
     path = tmp_path / "weights.npz"
     pack(state, path)
     whole = path.read_bytes()
     contents = {"truncated": whole[: len(whole) // 2], "empty": b"", "text": b"not weights"}
     path.write_bytes(contents[damage])
-    with pytest.raises(ValueError):
+    with pytest.raises(KitError, match="no file of packed weights"):
         unpack(path)
 
 
@@ -76,7 +76,7 @@ def test_a_changed_byte_is_no_other_error(tmp_path, state):
         path.write_bytes(changed)
         try:
             again = unpack(path)
-        except ValueError:
+        except KitError:
             noticed += 1
         else:
             assert all(torch.equal(again[name], expected[name]) for name in again if name in state)
@@ -92,7 +92,7 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path):
 
     path = tmp_path / "weights.npz"
     np.savez(path, weight=np.array([Malicious()], dtype=object))
-    with pytest.raises(ValueError):
+    with pytest.raises(KitError, match="no file of packed weights"):
         unpack(path)
     assert not trace.exists()
     with np.load(path, allow_pickle=True) as file:

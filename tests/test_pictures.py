@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import io
+import struct
+import sys
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +15,15 @@ import torch
 from PIL import Image
 
 from helpers.kit.errors import KitError
-from helpers.kit.pictures import check_all, decode, decode_each
+from helpers.kit.pictures import (
+    LONGEST_SHAPE,
+    TURNS,
+    check_all,
+    decode,
+    decode_each,
+    scaled_size,
+    sort_out,
+)
 
 
 def gradient(width: int, height: int) -> Image.Image:
@@ -139,3 +151,208 @@ def test_pictures_are_decoded_under_their_own_index(tmp_path):
     assert {index: int(picture[0, 0, 0]) for index, picture in decoded.items()} == {
         shade: shade for shade in range(20)
     }
+
+
+# Upright
+
+
+def turned(orientation: object, suffix: str, folder: Path) -> Path:
+    """A picture that a camera has stored with that orientation in its EXIF data."""
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    path = folder / f"picture.{suffix}"
+    gradient(60, 40).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", [None, 1, *TURNS])
+def test_a_picture_is_upright_in_its_size_and_its_pixels(tmp_path, suffix, orientation):
+    path = turned(orientation, suffix, tmp_path)
+    upright = gradient(60, 40)
+    if orientation in TURNS:
+        upright = upright.transpose(TURNS[orientation])
+    assert upright.size == ((40, 60) if orientation in (5, 6, 7, 8) else (60, 40))
+    assert check_all([path], "") == [upright.size]
+    assert sort_out([path], "") == ({path: upright.size}, {})
+    picture = decode(path, 20)
+    width, height = scaled_size(upright.size, 20)
+    assert picture.shape == (3, height, width)
+    plain = torch.from_numpy(np.array(upright.resize((width, height)))).permute(2, 0, 1)
+    assert (picture.float() - plain.float()).abs().mean() < 4
+
+
+def test_what_lies_on_its_side_by_exif_is_what_cameras_mean():
+    """6 is a camera held upright: its picture, stored lying, is turned to the right."""
+    assert TURNS[6] == Image.Transpose.ROTATE_270  # which Pillow counts to the left
+    assert TURNS[3] == Image.Transpose.ROTATE_180
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientations_that_there_are_not_change_nothing(tmp_path, orientation):
+    assert check_all([turned(orientation, "jpg", tmp_path)], "") == [(60, 40)]
+
+
+def test_damaged_exif_data_do_not_spoil_a_picture(tmp_path):
+    path = tmp_path / "picture.jpg"
+    gradient(60, 40).save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff and nothing more")
+    assert check_all([path], "") == [(60, 40)]
+    assert decode(path, 20).shape == (3, 20, 30)
+
+
+# Odd pictures that are used rightly
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1"])
+def test_what_is_transparent_becomes_white(tmp_path, mode):
+    path = tmp_path / "picture.png"
+    if mode in ("RGBA", "LA"):
+        image = Image.new("RGBA", (30, 20), (0, 0, 0, 0)).convert(mode)
+        image.paste(Image.new("RGBA", (15, 20), (0, 0, 0, 255)).convert(mode), (0, 0))
+        image.save(path)
+    else:  # one of its colours is the transparent one
+        image = Image.new("P" if mode == "P" else "L", (30, 20), 1 if mode == "P" else 9)
+        image.paste(0, (0, 0, 15, 20))
+        if mode == "P":
+            image.putpalette([0, 0, 0, 10, 10, 10])
+        if mode == "1":
+            image = image.point(lambda shade: 255 * (shade > 5)).convert("1")
+        image.save(path, transparency={"P": 1, "L": 9, "1": 255}[mode])
+    picture = decode(path, 20).float()
+    assert picture[:, :, :12].max() < 30
+    assert picture[:, :, 18:].min() > 225
+
+
+def test_of_an_animation_the_first_picture_is_taken(tmp_path):
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "lime", "blue")]
+    for suffix in ("gif", "webp", "png", "tif"):
+        path = tmp_path / f"picture.{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        with Image.open(path) as image:
+            assert image.n_frames == 3
+        assert sort_out([path], "") == ({path: (30, 20)}, {})
+        red, green, blue = decode(path, 20).float().mean(dim=(1, 2)).tolist()
+        assert red > 240
+        assert green < 15
+        assert blue < 15
+
+
+def test_one_pixel_is_a_picture(tmp_path):
+    path = tmp_path / "picture.png"
+    Image.new("RGB", (1, 1), (10, 200, 30)).save(path)
+    assert check_all([path], "") == [(1, 1)]
+    assert decode(path, 16).flatten(1).unique(dim=1).flatten().tolist() == [10, 200, 30]
+
+
+def test_a_name_says_nothing_about_what_is_in_a_file(tmp_path):
+    path = tmp_path / "a PNG.jpg"
+    gradient(60, 40).save(path, "PNG")
+    assert sort_out([path], "") == ({path: (60, 40)}, {})
+    assert decode(path, 20).shape == (3, 20, 30)
+
+
+def test_a_picture_as_wide_as_a_panorama_is_used(tmp_path):
+    path = tmp_path / "picture.jpg"
+    Image.new("RGB", (20_000, 20_000 // LONGEST_SHAPE)).save(path)
+    assert decode(path, 16).shape == (3, 16, 16 * LONGEST_SHAPE)
+
+
+def test_a_large_picture_is_used_without_a_warning(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(png_of_size(10_000, 9_500))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_all([path], "") == [(10_000, 9_500)]
+
+
+# Those that cannot be used
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """The beginning of a PNG that says it has that size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def whole_file(suffix: str, folder: Path) -> bytes:
+    rng = np.random.default_rng(0)
+    path = folder / f"whole.{suffix}"
+    Image.fromarray(rng.integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp", "tif", "ppm", "gif"])
+@pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.95])
+def test_a_file_cut_short_is_sorted_out_before_it_is_needed(tmp_path, suffix, kept):
+    whole = whole_file(suffix, tmp_path)
+    bad = tmp_path / f"bad.{suffix}"
+    bad.write_bytes(whole[: int(kept * len(whole))])
+    good, faults = sort_out([tmp_path / f"whole.{suffix}", bad], "")
+    assert list(good) == [tmp_path / f"whole.{suffix}"]
+    assert list(faults) == [bad]
+    assert faults[bad]
+    assert str(tmp_path) not in faults[bad]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no picture that can be read, or empty"),
+        (b"<svg></svg>", "no picture that can be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture that can be read"),
+        (png_of_size(20_000, 10), "20,000 x 10 pixels, too long and narrow"),
+        (png_of_size(20_000, 20_000), "exceeds limit of .* pixels"),
+        (png_of_size(0, 10), "."),
+    ],
+)
+def test_what_is_no_picture_is_named_with_its_reason(tmp_path, content, reason):
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(KitError, match=rf"bad\.png \(.*{reason}.*\)\. Mend"):
+        check_all([path], "")
+    assert list(sort_out([path], "")[1]) == [path]
+
+
+@pytest.mark.parametrize("mode", ["F", "LAB"])
+def test_pixels_of_other_kinds_are_named(tmp_path, mode):
+    path = tmp_path / "picture.tif"
+    Image.new(mode, (30, 20)).save(path)
+    with pytest.raises(KitError, match=f"pixels are of the kind '{mode}'"):
+        check_all([path], "")
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "picture.png"
+    gradient(30, 20).save(path)
+
+    def refuse(*args, **options):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("helpers.kit.pictures.Image.open", refuse)
+    assert sort_out([path], "") == ({}, {path: "Permission denied"})
+
+
+def test_what_takes_the_pictures_may_fail_by_itself(tmp_path):
+    path = tmp_path / "picture.png"
+    gradient(30, 20).save(path)
+
+    def full(index, picture):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):  # and no complaint about the picture
+        decode_each([path], 16, full, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_names_in_any_script_and_length(tmp_path):
+    for name in ("Größe 花.png", "ملف.png", "a" * 251 + ".png", "new\nline.png", "‮.png"):
+        path = tmp_path / name
+        gradient(30, 20).save(path)
+        assert sort_out([path], "") == ({path: (30, 20)}, {})
+        assert decode(path, 16).shape == (3, 16, 24)

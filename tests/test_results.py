@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import math
+import pickle
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,13 @@ from helpers import (
     get_recipe,
     load_results,
     save_result,
+    start,
     test,
     train_model,
 )
 from helpers.kit.errors import KitError
 from helpers.kit.files import only_writer, read_json, sha256, write_json, written_atomically
+from helpers.kit.records import RECORD
 from helpers.results import Result, class_accuracy, confused_pairs
 
 
@@ -198,6 +201,66 @@ def test_damaged_json_is_named(saved, text):
     record.write_text(text, encoding="latin-1")
     with pytest.raises(KitError, match=r"record\.json"):
         load_results(saved[0])
+
+
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["record.json", "predictions.csv", "assignment.json"])
+def test_a_file_that_would_run_code_is_refused_and_not_run(saved, tmp_path, name):
+    workspace, trace = saved[0], tmp_path / "trace"
+    path = save(saved) / name
+    if name == "assignment.json":
+        path = workspace.results_dir.parent / name
+    path.write_bytes(pickle.dumps(Malicious(trace)))
+    with pytest.raises(KitError, match=name.replace(".", r"\.")):
+        load_results(workspace)
+        start(profile="mini")
+    assert not trace.exists()
+    pickle.loads(path.read_bytes())
+    assert trace.exists()  # it would have
+
+
+@pytest.mark.parametrize("place", ["whole", *sorted(filter(None, RECORD))])
+@pytest.mark.parametrize("value", [None, -1, "text", [], {}, math.nan, 1e400, "\ud800", "gone"])
+def test_a_record_with_any_part_spoilt_is_refused_or_can_be_shown(workspace, place, value):
+    for method in METHODS:
+        folder = write_result(workspace.results_dir, method, student=None)
+    record = read_json(folder / "record.json")
+    if place == "whole":
+        record = value
+    elif value == "gone":
+        del record[place]
+    else:
+        record[place] = value
+    (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    try:
+        results = load_results(workspace)
+    except KitError as error:
+        assert "record" in str(error)
+        return
+    format_table(comparison_table(results)).encode()
+    for result in results:
+        class_accuracy(result)
+
+
+@pytest.mark.parametrize("label", ["-1", "4", "9" * 30, "1.0", "", "x"])
+def test_classes_that_there_are_not_are_refused(workspace, label):
+    folder = write_result(workspace.results_dir, "bn_cnn", student=None)
+    table = folder / "predictions.csv"
+    first, line, *lines = table.read_text().splitlines()
+    cells = line.split(",")
+    table.write_text("\n".join([first, ",".join([cells[0], label, *cells[2:]]), *lines]))
+    edit(folder / "record.json", lambda r: r["files"].update({"predictions.csv": sha256(table)}))
+    with pytest.raises(KitError, match=r"predictions\.csv is damaged|its predictions say"):
+        load_results(workspace)
 
 
 def test_missing_predictions_are_named(saved):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -9,7 +12,8 @@ import pytest
 from scipy.io import savemat
 from tiny import SPLITS, write_class_folders, write_picture
 
-from helpers import load_data
+from helpers import few_per_class, load_data
+from helpers.data import fingerprint
 from helpers.kit import flowers
 from helpers.kit.errors import KitError
 from helpers.kit.flowers import DrawnFlowers
@@ -125,6 +129,140 @@ def test_folder_names_are_below_the_data_folder(tmp_path):
     write_class_folders(tmp_path / "mine", {"a": 5, "b": 5})
     listing = list_pictures("mine", profile="mini", data_dir=tmp_path, seed=0)
     check_disjoint(listing, 10)
+
+
+# Files that cannot be used
+
+
+def spoil(folder: Path) -> dict[str, str]:
+    """Add to a folder of class folders what people have in theirs; the faults by picture id."""
+    a, b = folder / "a", folder / "b"
+    whole = (a / "00.png").read_bytes()
+    (a / "empty.jpg").touch()
+    (a / "cut.png").write_bytes(whole[:-30])
+    (a / "text.jpeg").write_text("not a picture")
+    (b / "photo.HEIC").write_bytes(b"x")
+    (b / "deep").mkdir()
+    (b / "deep" / "empty.png").touch()
+    (b / "folder.png").mkdir()
+    for ignored in ("notes.txt", ".hidden.jpg", "._a.jpg", "Thumbs.db"):
+        (b / ignored).write_bytes(b"x")
+    (folder / "__MACOSX").mkdir()
+    return {
+        "a/empty.jpg": "no picture that can be read, or empty",
+        "a/cut.png": "",
+        "a/text.jpeg": "no picture that can be read, or empty",
+        "b/photo.HEIC": ".heic is not read: save it as JPEG or PNG",
+        "b/deep/empty.png": "no picture that can be read, or empty",
+    }
+
+
+def test_what_cannot_be_used_of_a_folder_is_left_out_and_named(tmp_path):
+    folder = write_class_folders(tmp_path / "mine", {"a": 10, "b": 12})
+    before = list_folder(folder)
+    faults = spoil(folder)
+    listing = list_folder(folder)
+    # splits, labels and fingerprint are as if the others were not there
+    assert listing.splits == before.splits
+    assert listing.class_names == before.class_names
+    assert fingerprint(listing) == fingerprint(before)
+    assert before.left_out == ()
+    assert len(listing.left_out) == len(faults)
+    for line, name in zip(listing.left_out, sorted(faults), strict=True):
+        assert line.startswith(f"{name} (")
+        assert faults[name] in line
+    used = [path for paths, _ in listing.splits.values() for path in paths]
+    assert {path: listing.picture_sizes[path] for path in used} == dict.fromkeys(used, (24, 20))
+
+
+def test_a_notebook_is_told_of_them_and_so_is_its_record(tmp_path, workspace, capsys, cnn):
+    folder = write_class_folders(tmp_path / "mine", {"a": 10, "b": 12})
+    spoil(folder)
+    for number in range(8):
+        (folder / "a" / f"more{number}.png").touch()
+    capsys.readouterr()
+    data = load_data(workspace, size=16, batch_size=4, augment=Augmentation(), dataset=folder)
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "mine: 22 pictures are used, 13 cannot be and are left out:"
+    assert "- a/empty.jpg (no picture that can be read, or empty)" in told
+    assert told[-1] == "- and 3 more, see data.left_out"
+    assert len(data.left_out) == 13
+    assert sum(data.sizes.values()) == 22
+    images, labels = zip(*data.train, strict=True)
+    assert sum(map(len, images)) == sum(map(len, labels)) == data.sizes["train"]
+    few = few_per_class(data, 2, seed=0)
+    assert few.left_out == data.left_out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_are_used_when_they_lead_to_a_picture(tmp_path):
+    folder = write_class_folders(tmp_path / "mine", {"a": 10, "b": 10})
+    elsewhere = write_picture(tmp_path / "elsewhere.png")
+    (folder / "a" / "link.png").symlink_to(elsewhere)
+    (folder / "a" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "a" / "circle.png").symlink_to(folder / "a" / "circle.png")
+    (folder / "b" / "up").symlink_to(folder)
+    (folder / "b" / "other").symlink_to(folder / "a")
+    listing = list_folder(folder)
+    paths = [path.name for paths, _ in listing.splits.values() for path in paths]
+    assert len(paths) == 21
+    assert "link.png" in paths
+    named = [line.partition(" ")[0] for line in listing.left_out]
+    assert named == ["a/circle.png", "a/gone.png", "b/other", "b/up"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
+def test_a_pipe_that_is_called_a_picture_does_not_hang(tmp_path):
+    folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 5})
+    os.mkfifo(folder / "a" / "pipe.png")
+    assert list_folder(folder).left_out == ("a/pipe.png (no regular file)",)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_text_are_told(tmp_path):
+    folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 5})
+    odd = os.fsdecode(b"odd\xff.png")
+    write_picture(folder / "a" / "odd.png").rename(folder / "a" / odd)
+    (line,) = list_folder(folder).left_out
+    assert line == "a/odd?.png (its name is no text: rename it)"
+    (folder / os.fsdecode(b"class\xff")).mkdir()
+    with pytest.raises(KitError, match=r"class folder .* is no text: rename 'class.udcff'"):
+        list_folder(folder)
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 5})
+    locked = folder / "a" / "locked"
+    write_picture(locked / "x.png")
+    listed = Path.iterdir
+
+    def iterdir(path):
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert list_folder(folder).left_out == ("a/locked (Permission denied)",)
+    locked = folder
+    with pytest.raises(KitError, match=r"cannot read the folder .*: Permission denied"):
+        list_folder(folder)
+
+
+def test_a_class_without_any_picture_that_can_be_used(tmp_path):
+    folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 0})
+    (folder / "b" / "x.png").touch()
+    with pytest.raises(KitError, match=r"class folder .*b has no pictures that can be used \(b/x"):
+        list_folder(folder)
+
+
+@pytest.mark.parametrize("damage", [b"", None])
+def test_damage_to_a_published_set_is_an_error_with_its_remedy(tmp_path, workspace, damage):
+    make_dtd(tmp_path)
+    path = tmp_path / "dtd" / "dtd" / "images" / "banded" / "banded_val2.jpg"
+    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
+    workspace = dataclasses.replace(workspace, data_dir=tmp_path)
+    with pytest.raises(KitError, match=r"1 of 4 .*banded_val2\.jpg .*download --dataset DTD"):
+        load_data(workspace, size=16, batch_size=4, augment=Augmentation(), dataset="DTD")
 
 
 def test_stratified_split_divides_each_class_alike_for_any_size():

@@ -128,6 +128,70 @@ def test_a_truncated_file_is_named(kept):
         resnet18(7, pretrained="imagenet")
 
 
+@pytest.mark.parametrize("damage", ["truncated", "malicious", "of another network", "a folder"])
+def test_a_damaged_file_is_replaced_by_the_published_one(tmp_path, monkeypatch, capsys, damage):
+    source, trace = a_resnet18(), tmp_path / "trace"
+    path = put(source.state_dict())
+    whole = path.read_bytes()
+    published = weights.WeightFile(IMAGENET["resnet18"].url, weights.sha256(path)[:8], 45)
+    monkeypatch.setitem(IMAGENET, "resnet18", published)
+    if damage == "truncated":
+        path.write_bytes(whole[:-1000])
+    elif damage == "malicious":
+        put({"conv1.weight": Malicious(trace)})
+    elif damage == "of another network":
+        put({"weight": torch.zeros(3)})
+    else:
+        path.unlink()
+        path.mkdir()
+
+    def fetch(url, place, **options):
+        assert (url, place) == (published.url, path)
+        if path.is_dir():
+            raise KitError(f"cannot write {path}")
+        place.write_bytes(whole)
+
+    monkeypatch.setattr(weights, "fetch", fetch)
+    if damage == "a folder":
+        with pytest.raises(KitError, match=r"is damaged .*; cannot write"):
+            resnet18(7, pretrained="imagenet")
+        return
+    model = resnet18(7, pretrained="imagenet")
+    assert torch.equal(model.conv1.weight, source.conv1.weight)
+    assert "NOT the published" not in model.weights_source
+    assert f"{path.name} cannot be used: fetching it again" in capsys.readouterr().out
+    assert not trace.exists()
+
+
+def test_without_network_a_damaged_file_is_kept_and_told_in_one_line():
+    path = put({"weight": torch.zeros(3)})
+    before = path.read_bytes()
+    with pytest.raises(KitError, match=r"another network.*; no network in tests") as caught:
+        resnet18(7, pretrained="imagenet")
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_published_file_that_does_not_fit_is_not_fetched_again(monkeypatch):
+    path = put({"weight": torch.zeros(3)})
+    published = weights.WeightFile(IMAGENET["resnet18"].url, weights.sha256(path)[:8], 45)
+    monkeypatch.setitem(IMAGENET, "resnet18", published)
+    with pytest.raises(KitError, match=r"another network: delete it \([^;]*$"):
+        resnet18(7, pretrained="imagenet")
+
+
+def test_the_command_replaces_what_is_not_published(monkeypatch):
+    path = put(a_resnet18().state_dict())
+    fetched = []
+    monkeypatch.setattr(weights, "fetch", lambda url, place, **options: fetched.append(place))
+    assert weights.fetch_weights("resnet18") == path
+    assert fetched == [path]
+    published = weights.WeightFile(IMAGENET["resnet18"].url, weights.sha256(path)[:8], 45)
+    monkeypatch.setitem(IMAGENET, "resnet18", published)
+    assert weights.fetch_weights("resnet18") == path
+    assert fetched == [path]
+
+
 @pytest.mark.parametrize(
     "content",
     [{"weight": torch.zeros(3)}, {}, [1, 2], None, torch.zeros(3), {"conv1.weight": "text"}],

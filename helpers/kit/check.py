@@ -166,7 +166,7 @@ def _flowers() -> Iterator[Line]:
         if flowers102_is_present(data_dir):
             damaged = damaged_flowers(data_dir / "flowers-102")
             if damaged:
-                text = f"{len(damaged):,} files are damaged, such as {damaged[0].name}"
+                text = f"damaged files: {len(damaged):,}, such as {damaged[0].name}"
                 yield Line("problem", f"Flowers102 in {place}: {text}; to replace them, {DOWNLOAD}")
             else:
                 yield Line("ok", f"Flowers102: complete in {place}")
@@ -206,8 +206,8 @@ def _leftovers() -> Iterator[Line]:
             yield Line("ok", text)
     unfinished = {path: size for path, size in parts.items() if path.name.startswith(".")}
     if unfinished:
-        text = f"{len(unfinished)} unfinished files, {sum(unfinished.values()):,.1f} MB, such as "
-        text += f"{show_path(next(iter(unfinished)))}: delete them when nothing is running"
+        text = f"files that were not finished: {len(unfinished)}, {sum(unfinished.values()):,.1f} "
+        text += f"MB, such as {show_path(next(iter(unfinished)))}; delete them when nothing runs"
         yield Line("ok", text)
     decoded = [path.stat().st_size for path in (data_dir / "decoded").glob("*.pixels")]
     if decoded:
