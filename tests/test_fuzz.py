@@ -183,17 +183,17 @@ class Bench:
 
     def rubrics(self):
         values = st.sampled_from(
-            ['"text"', '""', "1", "-1", "1.5", "inf", "nan", "true", "[]", "[1]", '["a"]', "[[0, 1]]",
-             "[[0.2, 0.1], [0.9, 1]]", "{}", "{a = 1}", "1979-05-27", "2026-05-31T23:59:00Z",
+            ['"text"', '""', "1", "-1", "1.5", "inf", "nan", "true", "[]", "[1]", '["a"]',
+             "[[0, 1]]", "[[0.2, 0.1], [0.9, 1]]", "{}", "{a = 1}", "1979-05-27",
+             "2026-05-31T23:59:00Z",
              "9" * 30, "9" * 400, "9" * 5000, '"04"', f'"{METHOD}"', "[" * 3000]
             + [f'"{look}"' for look in LOOKS]
         )  # fmt: skip
         keys = ("key", "title", "points", "look", "notebook", "method", "calls", "questions",
                 "bands", "hint", "due", "task")  # fmt: skip
         settings_ = st.dictionaries(st.sampled_from(keys), values, max_size=12)
-        lines = st.lists(
-            st.tuples(st.sampled_from(["", "[[section]]", "[[section.line]]", "[section]"]), settings_)
-        )  # fmt: skip
+        heads = st.sampled_from(["", "[[section]]", "[[section.line]]", "[section]"])
+        lines = st.lists(st.tuples(heads, settings_))
         made = lines.map(
             lambda parts: "\n".join(
                 "\n".join([head, *(f"{key} = {value}" for key, value in pairs.items())])
@@ -232,7 +232,8 @@ class Bench:
         notebook = json.loads(path.read_bytes())
         outputs = [{"output_type": "stream", "name": "stdout", "text": ["1\n"]},
                    {"output_type": "error", "ename": "E", "evalue": "e", "traceback": ["t"]},
-                   {"output_type": "display_data", "metadata": {}, "data": {"text/plain": "x"}}]  # fmt: skip
+                   {"output_type": "display_data", "metadata": {},
+                    "data": {"text/plain": "x"}}]  # fmt: skip
         notebook["cells"][1].update(outputs=outputs, execution_count=1)
         return notebook
 
@@ -352,7 +353,8 @@ class Bench:
 METHOD = next(iter(METHODS))
 READERS = ("records", "predictions", "student_ids", "logs", "manifests", "rubrics", "points",
            "kept_grades", "handed_in_predictions", "notebooks", "handed_in_notebooks",
-           "packed_weights", "weights", "label_files", "class_names", "pictures", "folders")  # fmt: skip
+           "packed_weights", "weights", "label_files", "class_names", "pictures",
+           "folders")  # fmt: skip
 
 
 @pytest.fixture
