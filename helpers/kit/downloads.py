@@ -91,7 +91,8 @@ class _Download:
                 raise
             reason = getattr(error, "reason", None) or error
             is_final = isinstance(reason, ssl.SSLCertVerificationError)
-            raise _AttemptError(f"{reason or type(error).__name__}", is_final=is_final) from None
+            text = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+            raise _AttemptError(text, is_final=is_final) from None
         except ValueError as error:  # no address at all, or an answer that is no HTTP
             raise _AttemptError(str(error), is_final=True) from None
         if not self.is_right():
@@ -197,7 +198,7 @@ def fetch(
             ) from error
     if not download.received:
         part.unlink(missing_ok=True)
-    kept = f" ({download.received / 1e6:,.1f} MB are kept)" if download.received else ""
+    kept = f" ({download.received:,} bytes are kept)" if download.received else ""
     said = "; ".join(f"{_host(one)}: {reason}" for one, reason in faults.items())
     raise KitError(
         f"cannot download {what}: {said}. Try again{kept}, or fetch it with a browser from {url} "
