@@ -325,8 +325,7 @@ def _items(options: argparse.Namespace) -> dict[str, Callable[[], object]]:
 
 def _grade(options: argparse.Namespace) -> int:
     """Grade, and say how many hand-ins a person must look at."""
-    from .grading.grade import grade_class
-    from .grading.rerun import Limits
+    from .grading.grade import Limits, grade_class
 
     if options.workers is not None and options.workers < 1:
         raise KitError(f"--workers {options.workers}: use at least 1")

@@ -70,7 +70,7 @@ def _to_look_at(grades: Sequence[Grade]) -> str:
             "Student": grade.student or "not named",
             "Hand-in": grade.place,
             "Status": status(grade),
-            "Flags": "; ".join(flag_text(flag) for flag in grade.flags) or "none",
+            "Flags": "\n".join(flag_text(flag) for flag in grade.flags) or "none",
             "Remarks": grade.remarks or "none",
         }
         for grade in grades
@@ -204,7 +204,7 @@ def _spread(title: str, values: Sequence[float]) -> dict[str, str]:
     said = (
         f"{mean:.1%}",
         f"{max(mean - margin, 0):.1%} to {min(mean + margin, 1):.1%}",
-        f"{100 * deviation:.2f} points",
+        f"{100 * deviation:.2f}\u00a0points",  # not to be parted
         f"{min(values):.1%}",
         f"{max(values):.1%}",
     )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from ..kit.pages import escape
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 14, 46
+LEFT, RIGHT, TOP, BOTTOM = 56, 24, 14, 46
 # Told apart by shape as well as by colour, in print and by the colour-blind.
 MARKS = (("#0b57a4", "circle"), ("#b45309", "square"), ("#1b7f4b", "diamond"), ("#8a2a8f", "cross"))
 
@@ -135,7 +135,8 @@ def _legend(names: Sequence[str]) -> str:
 
 def _figure(content: str, title: str, height: int, legend: str) -> str:
     return (
-        f'<figure>\n<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{escape(title)}">{content}</svg>\n{legend}'
+        f'<figure>\n<div class="wide" role="region" aria-label="{escape(title)}" tabindex="0">'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {height}" role="img" '
+        f'aria-label="{escape(title)}">{content}</svg></div>\n{legend}'
         f"<figcaption>{escape(title)}</figcaption>\n</figure>"
     )
