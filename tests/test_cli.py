@@ -125,6 +125,18 @@ def test_check_finds_what_is_wrong(place, monkeypatch, capsys):
         assert any(text in line for line in problems)
 
 
+def test_check_goes_on_without_torch():
+    code = (
+        "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
+        "from helpers.__main__ import main; sys.exit(main(['check']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("cannot look further") == 1  # although several checks need it
+    assert "[ok]      Python 3" in done.stdout
+    assert "notebooks, in a folder that can be written" in done.stdout
+
+
 def test_check_tells_of_what_was_interrupted(place, monkeypatch, capsys):
     monkeypatch.setenv("KIT_MIRROR", "https://files.example.edu/kit")
     checkpoints = weights.IMAGENET["resnet18"].path.parent

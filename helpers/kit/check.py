@@ -1,4 +1,7 @@
-"""What this machine has and lacks, line by line, with what to do about it."""
+"""What this machine has and lacks, line by line, with what to do about it.
+
+Packages are imported where they are used: what is missing must not keep the rest from being said.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
-from packaging.requirements import InvalidRequirement, Requirement
-
-from ..results import device_name
-from ..workspace import choose_device, choose_precision
-from .downloads import OWN_MIRROR, damaged_flowers
 from .errors import KitError
-from .flowers import DrawnFlowers, flowers102_is_present
 from .folders import ROOT, folders, show_path
-from .notebooks import NOTEBOOK_FOLDER, notebook_paths
-from .weights import DRAWN, IMAGENET, find_drawn
 
 OLDEST_PYTHON = (3, 10)
 INSTALL = "run `python -m pip install -r requirements.txt` in the folder of the kit"
@@ -64,6 +57,7 @@ def check_machine() -> int:
             found = list(check())
         except ImportError as error:  # named by the check of the packages, with the remedy
             found = [Line("problem", f"cannot look further: {error}", stops_mini=True)]
+            found = [line for line in found if line not in lines]  # told once for all checks
         for line in found:
             print(line)
         lines += found
@@ -82,6 +76,8 @@ def _python() -> Iterator[Line]:
 
 
 def _packages() -> Iterator[Line]:
+    from packaging.requirements import InvalidRequirement, Requirement
+
     try:
         lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -112,6 +108,11 @@ def _package(wanted) -> Line:
 
 
 def _device() -> Iterator[Line]:
+    import torch
+
+    from ..results import device_name
+    from ..workspace import choose_device, choose_precision
+
     device = choose_device(None)
     precision = str(choose_precision(device)).removeprefix("torch.")
     yield Line(
@@ -151,6 +152,9 @@ def _existing(folder: Path) -> Path:
 
 
 def _mini_data() -> Iterator[Line]:
+    from .flowers import DrawnFlowers
+    from .weights import DRAWN, find_drawn
+
     try:
         pictures = sum(len(DrawnFlowers(split=split)) for split in ("train", "val", "test"))
         networks = [name for name in DRAWN if find_drawn(name)]
@@ -160,6 +164,9 @@ def _mini_data() -> Iterator[Line]:
 
 
 def _flowers() -> Iterator[Line]:
+    from .downloads import damaged_flowers
+    from .flowers import flowers102_is_present
+
     data_dir, _ = folders()
     place = show_path(data_dir)
     try:
@@ -177,6 +184,8 @@ def _flowers() -> Iterator[Line]:
 
 
 def _weights() -> Iterator[Line]:
+    from .weights import IMAGENET
+
     folders()
     for name, file in IMAGENET.items():
         place = show_path(file.path)
@@ -194,6 +203,9 @@ def _weights() -> Iterator[Line]:
 
 def _leftovers() -> Iterator[Line]:
     """What is kept of interrupted downloads, what killed runs have left, and what can go."""
+    from .downloads import OWN_MIRROR
+    from .weights import IMAGENET
+
     data_dir, results = folders()
     if os.environ.get(OWN_MIRROR):
         yield Line("ok", f"downloads ask {OWN_MIRROR} first: {os.environ[OWN_MIRROR]}")
@@ -216,6 +228,8 @@ def _leftovers() -> Iterator[Line]:
 
 
 def _kernel() -> Iterator[Line]:
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
     mend = "run `python -m ipykernel install --sys-prefix`"
     try:
         command = KernelSpecManager().get_kernel_spec("python3").argv
@@ -235,6 +249,8 @@ def _kernel() -> Iterator[Line]:
 
 
 def _folders() -> Iterator[Line]:
+    from .notebooks import NOTEBOOK_FOLDER, notebook_paths
+
     _, results = folders()
     count = len(notebook_paths())
     if not count:
