@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import warnings
 
 import pytest
 import torch
@@ -46,7 +47,9 @@ def test_workers_that_cannot_start_are_done_without(method, capsys):
             raise TypeError("cannot pickle it")
 
     loader = loader_of(OfANotebook, 1, method)
-    got = batches_of(loader)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = batches_of(loader)
     assert got == batches_of(loader_of(Samples, 0))
     said = capsys.readouterr().out
     if method == "fork":  # sends nothing

@@ -74,13 +74,15 @@ def test_runs_in_order_in_this_python_and_saves(place, monkeypatch, capsys):
 
 def test_a_notebook_of_another_version_is_recognised(place, capsys):
     path = write_notebook(place / "notebooks", "01_a", "x = 1")
-    for version, said in (("0.0.1", True), (kit_version(), False), (None, False)):
-        notebook = nbformat.read(path, as_version=4)
-        notebook.metadata["kit"] = {"version": version, "questions": 0}
-        nbformat.write(notebook, path)
-        runner.run_notebooks(profile="mini")
-        note = "NOTE     01_a.ipynb belongs to version 0.0.1 of the kit, the helpers here are "
-        assert (note in capsys.readouterr().out) == said
+    notebook = nbformat.read(path, as_version=4)
+    assert notebooks.version_note(path.name, notebook) == ""
+    notebook.metadata["kit"] = {"version": kit_version(), "questions": 0}
+    assert notebooks.version_note(path.name, notebook) == ""
+    notebook.metadata["kit"]["version"] = "0.0.1"
+    nbformat.write(notebook, path)
+    runner.run_notebooks(profile="mini")
+    note = "NOTE     01_a.ipynb belongs to version 0.0.1 of the kit, the helpers here are "
+    assert note in capsys.readouterr().out
 
 
 def test_failing_cell_stops_the_run(place):
@@ -169,6 +171,43 @@ def test_fresh_run_keeps_the_previous_results(place):
     (results / "bn_cnn").mkdir()
     runner.keep_previous(runner.find_workspace(profile="mini"), [place / "notebooks/02_b.ipynb"])
     assert kept.read_text() == record
+
+
+TRAINS_AND_DIES = f"""
+import os, sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from helpers import start
+from test_checkpoints import kernel, stop_at
+workspace, one = start(), kernel()
+steps = []
+
+def die(*_):
+    steps.append(1)
+    if len(steps) == 30 and not Path("died").exists():
+        Path("died").touch()
+        os._exit(1)
+
+one.model.register_forward_pre_hook(die)
+run = one.train(workspace.checkpoints_dir / "bn_cnn")
+"""
+
+
+@pytest.mark.slow
+def test_resume_goes_on_with_the_training_of_a_kernel_that_died(place):
+    write_notebook(place / "notebooks", "02_b", TRAINS_AND_DIES)
+
+    def printed() -> str:
+        (cell,) = (cell for cell in copy_of(place, "02_b").cells if cell.cell_type == "code")
+        return "".join(output.text for output in cell.outputs if output.output_type == "stream")
+
+    with pytest.raises(KitError, match="the kernel died"):
+        runner.run_notebooks(profile="mini")
+    runner.run_notebooks(profile="mini", resume=True)
+    assert "going on with epoch " in printed()
+    runner.run_notebooks(profile="mini")
+    assert "going on" not in printed()
+    assert "loaded" not in printed()
 
 
 def test_one_run_at_a_time(place):

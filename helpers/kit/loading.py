@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import pickle
+import warnings
 from collections.abc import Iterator
 
 from torch.utils.data import DataLoader
@@ -26,7 +27,10 @@ class SteadyLoader(DataLoader):
         order, done = self.batch_sampler, 0
         before = order.generator.get_state()
         try:
-            for batch in super().__iter__():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a line says below what torch warns of
+                batches = super().__iter__()
+            for batch in batches:
                 yield batch
                 done += 1
             return
