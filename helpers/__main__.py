@@ -84,7 +84,9 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         help="run the extensions, 07 to 10, instead of the six of the assignment",
     )
     run.add_argument(
-        "--resume", action="store_true", help="skip notebooks that ran to their end before"
+        "--resume",
+        action="store_true",
+        help="skip notebooks that ran to their end before, and go on with an interrupted training",
     )
     run.add_argument(
         "--save-notebooks",

@@ -60,7 +60,7 @@ class Parts:
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return next((value.device for value in self.model.parameters()), torch.device("cpu"))
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on; tensors are those of the run, not copies."""
@@ -102,7 +102,8 @@ class Checkpoints:
     def __init__(
         self, folder: Path | None, parts: Parts, *, rerun: bool, num_epochs: int, **settings: object
     ) -> None:
-        self.folder, self.parts, self.num_epochs = folder, parts, num_epochs
+        self.folder = None if folder is None else Path(folder)
+        self.parts, self.num_epochs = parts, num_epochs
         self.first_loss, self.resumed, self.is_loaded = 0.0, 0, False
         self.feature_seconds, self.ended = parts.data.feature_seconds, ""
         self.path, self.stamp, self.found, self.told = Path(), None, None, False
