@@ -44,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Print what this machine has and lacks, and what to do about it. "
         "Exit status 0 when the mini profile can run, else 1.",
     )
+    check.add_argument(
+        "--dataset", metavar="NAME", help="also look at each picture of a data set or folder"
+    )
     check.set_defaults(command=_check)
     _add_submit(commands)
     if _has_room("grading.release"):  # a student's edition of the kit goes without
@@ -352,7 +355,7 @@ def _grade(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from .kit.check import check_machine
 
-    return check_machine()
+    return check_machine(options.dataset)
 
 
 def _submit(options: argparse.Namespace) -> int:

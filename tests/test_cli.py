@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from tiny import write_picture
+from tiny import write_class_folders, write_picture
 
 from helpers import __main__ as cli
 from helpers.kit import check, downloads, flowers, notebooks, weights
@@ -173,3 +173,16 @@ def test_check_finds_damaged_flowers(place, monkeypatch, capsys):
     (folder / "setid.mat").write_bytes(b"other")
     cli.main(["check"])
     assert "damaged files: 2, such as setid.mat" in capsys.readouterr().out
+
+
+def test_check_looks_at_a_folder_of_ones_own(place, capsys):
+    folder = write_class_folders(place / "data" / "mine", {"a": 5, "b": 5})
+    (folder / "a" / "empty.jpg").touch()
+    assert cli.main(["check", "--dataset", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "[problem] left out of mine: a/empty.jpg (no picture that can be read, or empty)" in said
+    assert "[ok]      mine: 10 pictures of 2 classes can be used" in said
+    assert cli.main(["check", "--dataset", "yours"]) == 0
+    assert "[problem] no data set 'yours': use one of" in capsys.readouterr().out
+    assert cli.main(["check", "--dataset", "Flowers102"]) == 0
+    assert "[ok]      Flowers102 (drawn): 720 pictures of 12" in capsys.readouterr().out

@@ -254,7 +254,7 @@ def test_a_name_says_nothing_about_what_is_in_a_file(tmp_path):
 
 def test_a_picture_as_wide_as_a_panorama_is_used(tmp_path):
     path = tmp_path / "picture.jpg"
-    Image.new("RGB", (20_000, 20_000 // LONGEST_SHAPE)).save(path)
+    Image.new("L", (20_000, 20_000 // LONGEST_SHAPE)).save(path)
     assert decode(path, 16).shape == (3, 16, 16 * LONGEST_SHAPE)
 
 

@@ -5,6 +5,7 @@ Packages are imported where they are used: what is missing must not keep the res
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -36,8 +37,11 @@ class Line:
         return f"[{self.status}]".ljust(10) + self.text
 
 
-def check_machine() -> int:
-    """Print what this machine has and lacks; returns 0 when the mini profile can run, else 1."""
+def check_machine(dataset: str | None = None) -> int:
+    """Print what this machine has and lacks; returns 0 when the mini profile can run, else 1.
+
+    With `dataset`, each of its pictures is looked at, too, and those that cannot be used are named.
+    """
     lines: list[Line] = []
     checks: tuple[Callable[[], Iterator[Line]], ...] = (
         _python,
@@ -51,6 +55,7 @@ def check_machine() -> int:
         _leftovers,
         _kernel,
         _folders,
+        *([functools.partial(_pictures, dataset)] if dataset else []),
     )
     for check in checks:
         try:
@@ -266,6 +271,28 @@ def _folders() -> Iterator[Line]:
     else:
         text = f"{show_path(results)} cannot be written: set KIT_RESULTS to a folder of yours"
         yield Line("problem", text, stops_mini=True)
+
+
+def _pictures(dataset: str) -> Iterator[Line]:
+    """Every picture of a data set or folder that cannot be used, and how many can."""
+    from ..workspace import choose_profile
+    from .pictures import check_all
+    from .sources import list_pictures
+
+    data_dir, _ = folders()
+    try:
+        profile, _ = choose_profile(None, data_dir)
+        listing = list_pictures(dataset, profile=profile, data_dir=data_dir, seed=0)
+        paths = [path for paths, _ in listing.splits.values() for path in paths]
+        if not listing.picture_sizes:
+            check_all(paths, "checking pictures", mend=listing.mend)
+    except KitError as error:
+        yield Line("problem", str(error))
+        return
+    for line in listing.left_out:
+        yield Line("problem", f"left out of {listing.name}: {line}")
+    yield Line("ok", f"{listing.name}: {len(paths):,} pictures of "
+                     f"{len(listing.class_names)} classes can be used")  # fmt: skip
 
 
 def _is_writable(folder: Path) -> bool:

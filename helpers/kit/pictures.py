@@ -174,8 +174,8 @@ def _for_each(
         return value if put is None else put(index, value)
 
     with warnings.catch_warnings(), ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        # Of a picture that is too large Pillow raises an error; of a large one it only warns.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        # What Pillow only warns of, large pictures and damaged EXIF data, is used all the same.
+        warnings.filterwarnings("ignore", module="PIL")
         values = pool.map(attempt, range(len(paths)), paths)
         return list(track(values, description, len(paths))), faults
 
