@@ -546,10 +546,21 @@ def test_unknown_sets_are_not_fetched(tmp_path):
         download_torchvision_set("Roses", tmp_path)
 
 
-def test_a_torchvision_set_that_cannot_be_had(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError("refused"), EOFError(), tarfile.ReadError("cut short")])
+def test_a_torchvision_set_that_cannot_be_had(tmp_path, monkeypatch, error):
     def refuse(*args, **options):
-        raise OSError("connection refused")
+        raise error
 
     monkeypatch.setattr("torchvision.datasets.dtd.download_and_extract_archive", refuse)
-    with pytest.raises(KitError, match="cannot download DTD: connection refused"):
+    said = str(error) or "EOFError"
+    with pytest.raises(KitError, match=f"cannot download DTD: {said}"):
         download_torchvision_set("DTD", tmp_path)
+
+
+def test_torchvisions_downloads_do_not_wait_for_ever(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.DTD, "_URL", server.url + "good.bin")
+    monkeypatch.setattr(downloads, "TIMEOUT", 0.2)
+    server.faults["good.bin"] = Fault(sends=10, ends="stall")
+    with pytest.raises(KitError, match=r"cannot download DTD: .*timed out"):
+        download_torchvision_set("DTD", tmp_path)
+    assert socket.getdefaulttimeout() is None

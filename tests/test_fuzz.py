@@ -404,8 +404,12 @@ def test_every_reader_takes_the_good_file(bench):
     whole = [(MINI_FOLDER / "flowers-102" / name).read_bytes() for name in FILES]
     bench.read_label_files(tuple(whole))
     bench.kept_grades()[1]((bench.folder / "grade.json").read_bytes())
-    assert cache.load(bench.folder / "grade.json") == Grade(place="a")
+    assert cache.load(bench.folder / "grade.json").place == "a"
+    bench.packed_weights()
+    assert list(unpack(bench.folder / "weights.npz")) == ["weight", "bias"]
     bench.read_folder({f"{name}/{n}.png": PIXEL for name in "ab" for n in range(3)})
+    bench.read_picture(PIXEL)
+    assert sort_out([bench.folder / "picture.jpg"], "")[1] == {}
 
 
 def _pixel() -> bytes:

@@ -31,6 +31,7 @@ from helpers import (
 from helpers.kit.errors import KitError
 from helpers.kit.files import only_writer, read_json, sha256, write_json, written_atomically
 from helpers.kit.records import RECORD
+from helpers.kit.report import write_report
 from helpers.results import Result, class_accuracy, confused_pairs
 
 
@@ -90,6 +91,17 @@ def test_what_is_saved_is_loaded(saved):
     assert record["recipe"]["method"] == "bn_cnn"
     for name, digest in record["files"].items():
         assert sha256(folder / name) == digest
+
+
+def test_a_record_and_the_report_say_how_many_files_were_left_out(saved):
+    workspace, _, parts = saved
+    save(saved)
+    assert load_results(workspace)[0].record["data"]["left_out"] == 0
+    save(saved, data=dataclasses.replace(parts["data"], left_out=("a.png (it is empty)", "b.png")))
+    (result,) = load_results(workspace)
+    assert result.record["data"]["left_out"] == 2
+    page = write_report(workspace, []).read_text(encoding="utf-8")
+    assert "3 classes: 36 train, 12 val, 12 test; left out: 2" in page
 
 
 def test_saved_weights_give_the_saved_score(saved):

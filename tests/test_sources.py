@@ -175,7 +175,7 @@ def test_what_cannot_be_used_of_a_folder_is_left_out_and_named(tmp_path):
     assert {path: listing.picture_sizes[path] for path in used} == dict.fromkeys(used, (24, 20))
 
 
-def test_a_notebook_is_told_of_them_and_so_is_its_record(tmp_path, workspace, capsys, cnn):
+def test_a_notebook_is_told_of_them(tmp_path, workspace, capsys):
     folder = write_class_folders(tmp_path / "mine", {"a": 10, "b": 12})
     spoil(folder)
     for number in range(8):

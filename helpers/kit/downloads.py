@@ -7,6 +7,7 @@ import email.utils
 import http.client
 import os
 import shutil
+import socket
 import ssl
 import sys
 import tarfile
@@ -14,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -309,18 +311,36 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 def download_torchvision_set(name: str, data_dir: Path) -> None:
-    """Fetch another data set of the assignment with torchvision's own code and checks."""
+    """Fetch another data set of the assignment with torchvision's own code and checks.
+
+    Raises `KitError` when it cannot be had, also when the server falls silent.
+    """
     from .sources import TORCHVISION_SETS
 
     if name not in TORCHVISION_SETS:
         raise KitError(f"no data set {name!r}: use Flowers102, {', '.join(TORCHVISION_SETS)}")
-    try:
+    with _fetching(name, f"delete what there is of it in {data_dir}"):
         TORCHVISION_SETS[name](data_dir, download=True)
-    except (
-        OSError, RuntimeError, EOFError, http.client.HTTPException, tarfile.TarError,
-        zipfile.BadZipFile,
-    ) as error:  # fmt: skip
-        raise KitError(f"cannot download {name}: {error}. Try again later") from None
+
+
+@contextlib.contextmanager
+def _fetching(name: str, else_: str) -> Iterator[None]:
+    """In the block, torchvision downloads: not waiting for ever, and failing with one `KitError`.
+
+    `else_` is what to do when trying again does not help.
+    """
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException,
+            tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        raise KitError(
+            f"cannot download {name}: {str(error) or type(error).__name__}. Try again later; if it "
+            f"stays so, {else_}"
+        ) from None
+    finally:
+        socket.setdefaulttimeout(patience)
 
 
 def download_small_set(name: str, data_dir: Path) -> None:
@@ -337,15 +357,11 @@ def download_small_set(name: str, data_dir: Path) -> None:
         return
     fetched, beside = (final.with_name(f"{final.name}.{part}") for part in ("download", "part"))
     shutil.rmtree(beside, ignore_errors=True)
-    try:
+    with _fetching(name, f"put its archive into {fetched}"):
         for split in ("train", "test"):
             pictures = getattr(datasets, name)(fetched, train=split == "train", download=True)
             _write_class_folders(pictures, beside / split, f"writing {split} pictures of {name}")
         beside.rename(final)
-    except (OSError, RuntimeError) as error:
-        raise KitError(
-            f"cannot download {name}: {error}. Try again, or put its archive into {fetched}"
-        ) from None
     shutil.rmtree(fetched, ignore_errors=True)
 
 

@@ -116,7 +116,7 @@ def _each(values: Iterable[str]) -> str:
 
 def _data_set(data: dict) -> str:
     sizes = ", ".join(f"{count:,} {split}" for split, count in data["sizes"].items())
-    left_out = f"; {data['left_out']:,} files left out" if data.get("left_out") else ""
+    left_out = f"; left out: {data['left_out']:,}" if data.get("left_out") else ""
     return f"{data['name']}, {data['classes']} classes: {sizes}{left_out}"
 
 
