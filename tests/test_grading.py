@@ -442,6 +442,29 @@ def test_many_short_answers_in_common_are_a_flag():
     assert "all together" in flags[0][0].text
 
 
+def test_model_answers_are_recognised(sample, labels, tmp_path, monkeypatch):
+    folder, _ = sample
+    hand_in, other = make_hand_in(50, labels), make_hand_in(51, labels)
+    for number, notebook in read_templates().items():
+        models = [cell.source for cell in notebook.cells if "answer" in cell.tags]
+        cells = sample_class.answer_cells(hand_in, number)
+        for cell, model in zip(cells, models, strict=True):
+            cell["source"] = model.replace("*Model answer:*", "*Your answer:*")
+    for one in (hand_in, other):
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / one.file_name).write_bytes(zipped(build(one, labels)))
+    monkeypatch.setenv("KIT_DATA", str(folder / "data"))
+    first, second = grade_class(tmp_path / "in", tmp_path / "out", workers=1)
+    assert [(flag.kind, flag.other) for flag in first.flags] == [
+        ("same answers", "the model answers")
+    ]
+    assert second.flags == []
+    pages = (tmp_path / "out").rglob("*.html")
+    texts = {path.name: path.read_text(encoding="utf-8") for path in pages}
+    assert "the model answers" in texts["class.html"]
+    assert "the model answers" not in texts[f"{first.student}.html"]
+
+
 def test_hand_ins_of_one_student_are_not_compared():
     material = Material(answers={"01.1": word_runs(" ".join(map(str, range(60))))})
     assert compare(["a", "b"], ["s1", "s1"], [material, material]) == [[], []]

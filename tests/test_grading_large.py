@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import os
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import breakages
+import psutil
 import pytest
 import sample_class
 from sample_class import EDITS, SHORT_ANSWER, HandIn, build, make_hand_in, set_answer, zipped
@@ -90,24 +92,43 @@ def graded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("large")
     kinds = write_class(folder / "hand-ins", folder / "data")
     command = [sys.executable, "-m", "helpers", "grade", str(folder / "hand-ins")]
-    began = time.perf_counter()
-    done = subprocess.run(
-        [*command, "--out", str(folder / "grades")],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"KIT_DATA": str(folder / "data")},
-    )
-    print(f"\n{len(kinds)} hand-ins in {time.perf_counter() - began:.0f} s")
+    began, most = time.perf_counter(), 0
+    with (folder / "printed.txt").open("w+", encoding="utf-8") as printed:
+        process = subprocess.Popen(
+            [*command, "--out", str(folder / "grades")],
+            cwd=ROOT,
+            stdout=printed,
+            stderr=printed,
+            env=os.environ | {"KIT_DATA": str(folder / "data")},
+        )
+        while process.poll() is None:
+            most = max(most, memory_of(process.pid))
+            time.sleep(0.1)
+        printed.seek(0)
+        text = printed.read()
+    print(f"\n{len(kinds)} hand-ins in {time.perf_counter() - began:.0f} s, {most / 1e6:.0f} MB")
     with (folder / "grades" / "grades.csv").open(encoding="utf-8", newline="") as stream:
         rows = {row["hand_in"]: row for row in csv.DictReader(stream)}
-    return kinds, rows, done
+    return kinds, rows, (process.returncode, text, most)
+
+
+def memory_of(pid: int) -> int:
+    """Bytes that a process and its children take; what they share counts once, on Linux."""
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                memory = one.memory_full_info()
+                total += getattr(memory, "pss", memory.uss)
+    return total
 
 
 def test_every_hand_in_has_a_row_and_there_is_no_traceback(graded):
-    kinds, rows, done = graded
-    assert done.returncode == 0
-    assert "Traceback" not in done.stdout + done.stderr
+    kinds, rows, (status, printed, most) = graded
+    assert status == 0
+    assert "Traceback" not in printed
+    assert 0 < most < 1e9
     assert {name.partition("/")[0] for name in rows} == set(kinds)
     assert len(rows) == len(kinds) == SIZE
     assert not [row["remarks"] for row in rows.values() if "the grader failed" in row["remarks"]]

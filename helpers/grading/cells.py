@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -236,7 +236,7 @@ def questions_of(number: str, template: Notebook) -> list[Question]:
     return questions
 
 
-def questions_in(templates: dict[str, Notebook]) -> dict[str, Question]:
+def questions_in(templates: Mapping[str, Notebook]) -> dict[str, Question]:
     """Every question of the assignment, by its key such as "03.2"."""
     found = (q for number, template in templates.items() for q in questions_of(number, template))
     return {question.key: question for question in found}

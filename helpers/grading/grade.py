@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ from .labels import Labels, known_labels
 from .read import read_hand_in
 from .rerun import Limits, keep, kept, run_again
 from .rubric import Rubric, read_rubric
-from .similarity import compare, template_code
+from .similarity import compare, model_material, template_code
 
 MOST_WORKERS = 61  # Windows can wait for no more
 
@@ -136,7 +136,7 @@ def grade_class(
         grader = Grader(rubric, read_templates(), _labels(), out / ".cache")
         grades = list(track(grade_all(grader, places, workers), "grading", len(places)))
         grades.sort(key=lambda grade: (grade.student.lower(), grade.student, grade.place))
-        compare_all(grades)
+        compare_all(grades, grader.templates)
         execute_again(chosen(grades, rerun), places, grader, limits or Limits())
         add_reruns(grades, places, grader.cache_dir)
         give_points(grades, given, filled_in)
@@ -192,13 +192,17 @@ def _labels() -> dict[str, Labels]:
     return known_labels(folders()[0], MINI_FOLDER)
 
 
-def compare_all(grades: Sequence[Grade]) -> None:
-    """Name the pages, note doubles, and add the flags that come from comparing hand-ins."""
+def compare_all(grades: Sequence[Grade], templates: Mapping[str, Notebook]) -> None:
+    """Name the pages, note doubles, and add the flags that come from comparing hand-ins.
+
+    They are also compared with the model answers, as if these were somebody's.
+    """
     name_pages(grades)
     note_doubles(grades)
-    students = [grade.student for grade in grades]
-    names = [grade.page for grade in grades]
-    found = compare(names, students, [grade.material for grade in grades])
+    students = [*(grade.student for grade in grades), ""]
+    names = [*(grade.page for grade in grades), "the model answers"]
+    model = model_material(questions_in(templates))
+    *found, _ = compare(names, students, [*(grade.material for grade in grades), model])
     for grade, flags in zip(grades, found, strict=True):
         grade.flags += flags
 

@@ -214,5 +214,5 @@ def kept(folder: Path, place: Place) -> list[Rerun]:
     path = kept_path(folder, place)
     try:
         return [Rerun(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
-    except (AttributeError, OSError, ValueError, TypeError):
+    except (AttributeError, OSError, ValueError, TypeError, RecursionError):
         return []

@@ -20,7 +20,7 @@ import numpy as np
 
 from ..recipes import METHODS
 from .case import Case
-from .cells import Cell, Notebook, squeeze
+from .cells import Cell, Notebook, Question, squeeze
 from .read import dig, text_of
 from .tampering import Flag
 
@@ -61,14 +61,10 @@ class Material:
 def material_of(case: Case, template_code: np.ndarray) -> Material:
     """The material of a hand-in; `template_code` (see `code_runs`) is what everybody has."""
     hand_in = case.hand_in
-    answers = {
-        key: _without(word_runs(text), word_runs(case.questions[key].text))
-        for key, text in case.answers.items()
-        if text
-    }
     cells = [cell for notebook in hand_in.notebooks.values() for cell in notebook.code]
     known = {squeeze(cell.source) for t in case.templates.values() for cell in t.code}
     own = code_runs(cell for cell in cells if squeeze(cell.source) not in known)
+    answers = answer_runs(case.answers, case.questions)
     material = Material(answers=answers, code=_without(own, template_code))
     for method, table in hand_in.predictions.items():
         order = np.argsort(np.array(table.pictures), kind="stable")
@@ -86,6 +82,23 @@ def material_of(case: Case, template_code: np.ndarray) -> Material:
             material.weights[method] = digest
     material.sessions = tuple(sorted({line.session for line in hand_in.log or () if line.session}))
     return material
+
+
+def model_material(questions: Mapping[str, Question]) -> Material:
+    """The material of a hand-in with nothing but the model answers."""
+    models = {key: question.model for key, question in questions.items()}
+    return Material(answers=answer_runs(models, questions))
+
+
+def answer_runs(
+    answers: Mapping[str, str], questions: Mapping[str, Question]
+) -> dict[str, np.ndarray]:
+    """The runs of words of each answer, without those of its question."""
+    return {
+        key: _without(word_runs(text), word_runs(questions[key].text))
+        for key, text in answers.items()
+        if text
+    }
 
 
 def word_runs(text: str) -> np.ndarray:
