@@ -1,6 +1,14 @@
 """What `import helpers` gives: the one list of these names, for Python and for editors."""
 
-from .compact_networks import three_conv_cnn
+from .compact_networks import (
+    densenet_like,
+    five_block_cnn,
+    resnet_heavy,
+    resnet_light,
+    resnext_like,
+    three_conv_cnn,
+    vgg_like,
+)
 from .data import channel_statistics, few_per_class, load_data, only_classes, picture_sizes
 from .extension_recipes import get_extension_recipe
 from .models import (
@@ -8,6 +16,7 @@ from .models import (
     check_head,
     count_macs,
     count_parameters,
+    decay_groups,
     efficientnet_b5,
     freeze,
     newnet,
@@ -18,8 +27,10 @@ from .models import (
 from .plots import (
     draw_network,
     imshow,
+    plot_accuracy_against_costs,
     plot_accuracy_against_count,
     plot_accuracy_against_time,
+    plot_accuracy_over_time,
     plot_batchnorm,
     plot_class_accuracy,
     plot_class_balance,

@@ -182,10 +182,11 @@ def train_transform(size: int, augment: Augmentation) -> transforms.Transform:
 
 def small_train_transform(side: int, size: int, augment: SmallAugmentation) -> transforms.Transform:
     """A small picture shifted, mirrored and turned at random, then scaled; uint8 to uint8."""
-    steps: list[transforms.Transform] = [
-        transforms.RandomCrop(side, padding=augment.padding),
-        transforms.RandomHorizontalFlip(augment.flip),
-    ]
+    steps: list[transforms.Transform] = []  # only what is wanted: each costs time for each picture
+    if augment.padding:
+        steps.append(transforms.RandomCrop(side, padding=augment.padding))
+    if augment.flip:
+        steps.append(transforms.RandomHorizontalFlip(augment.flip))
     if augment.rotation:
         bilinear = transforms.InterpolationMode.BILINEAR
         steps.append(transforms.RandomRotation(augment.rotation, interpolation=bilinear))
@@ -194,9 +195,10 @@ def small_train_transform(side: int, size: int, augment: SmallAugmentation) -> t
 
 def small_eval_transform(side: int, size: int) -> transforms.Transform:
     """The whole of a small picture, always the same, scaled to `size`."""
-    return transforms.Compose(
-        [transforms.CenterCrop(side), transforms.Resize((size, size), antialias=True)]
-    )
+    whole = eval_transform(side)
+    if size == side:
+        return whole
+    return transforms.Compose([whole, transforms.Resize((size, size), antialias=True)])
 
 
 def eval_transform(size: int) -> transforms.Transform:
@@ -429,10 +431,6 @@ class Selection(Dataset):
     def picture(self, index: int) -> torch.Tensor:
         """One picture before its transform: uint8 of shape (3, height, width)."""
         return self.samples.picture(self.indices[index])
-
-    def with_transform(self, transform: transforms.Transform) -> Selection:
-        """The same selection of the same pictures under another transform."""
-        return Selection(self.samples.with_transform(transform), self.indices, self.labels)
 
     def plain(self) -> Selection:
         """The same selection of the same pictures without augmentation."""

@@ -440,6 +440,23 @@ def plot_accuracy_against_count(
     return figure
 
 
+def plot_accuracy_over_time(runs: Mapping[str, TrainingRun], *, note: str = "") -> Figure:
+    """The best val accuracy so far of each run, over the seconds it had trained by then.
+
+    The seconds are those of training and loading, and of features, which come before any epoch.
+    """
+    figure, axes = _axes(width=6, height=3.2, note=note)
+    for (name, run), color, marker in zip(runs.items(), COLORS, MARKERS, strict=False):
+        epochs = [row["training_seconds"] + row["loading_seconds"] for row in run.history]
+        seconds = run.seconds["features"] + np.cumsum(epochs)
+        best = np.maximum.accumulate([row["val_accuracy"] for row in run.history])
+        axes[0, 0].plot(seconds, best, marker=marker, ms=3, color=color, label=name)
+    axes[0, 0].set(xscale="log", xlabel="seconds of training", ylabel="best val accuracy so far")
+    axes[0, 0].set(ylim=(0, 1))
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    return figure
+
+
 def _nothing(text: str, note: str = "") -> Figure:
     """A figure that says why there is nothing to see."""
     figure, axes = _axes(width=5, height=0.8, note=note)
@@ -497,6 +514,32 @@ def plot_accuracy_against_time(results: Sequence[Result]) -> Figure:
     for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
         which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
     axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+@_needs_results
+def plot_accuracy_against_costs(
+    results: Sequence[Result], costs: Mapping[str, Sequence[float]]
+) -> Figure:
+    """Test accuracy of each result, with its 95 % interval, against costs of several kinds.
+
+    `costs` has a panel's numbers under the name of its axis, in the order of `results`.
+    """
+    figure, axes = _axes(1, len(costs), width=10, height=3.4, note=_note_of(results))
+    for axis in axes[0, 1:]:
+        axis.sharey(axes[0, 0])
+    for axis, (name, values) in zip(axes[0], costs.items(), strict=True):
+        for result, value, color, marker in zip(results, values, COLORS, MARKERS, strict=False):
+            test = result.record["test"]
+            accuracy, (low, high) = test["accuracy"], test["interval"]
+            error = [[accuracy - low], [high - accuracy]]
+            axis.errorbar(value, accuracy, yerr=error, fmt=marker, color=color, capsize=3,
+                          label=result.title)  # fmt: skip
+        axis.set(xscale="log", xlabel=name)
+        axis.margins(x=0.15)
+    axes[0, 0].set(ylabel="test accuracy")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
+                  frameon=False, fontsize=8)  # fmt: skip
     return figure
 
 

@@ -101,6 +101,21 @@ def test_download_of_another_data_set(place, monkeypatch, capsys):
     assert "no data set 'Roses': use one of Flowers102, " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["CIFAR10", "CIFAR100"])
+def test_download_of_the_set_of_an_extension(place, monkeypatch, capsys, name):
+    asked = []
+    monkeypatch.setattr(downloads, "download_small_set", lambda *args: asked.append(args))
+    monkeypatch.setattr(weights, "fetch_weights", lambda name: None)
+    assert cli.main(["download", "--dataset", name]) == 0
+    assert asked == [(name, place / "data")]
+    assert f"{name}: complete" in capsys.readouterr().out
+
+
+def test_extensions_are_asked_for(capsys):
+    assert cli.main(["run", "--extensions"]) == 2
+    assert "extensions: fetch the kit again" in capsys.readouterr().err
+
+
 def test_check_prints_and_returns(capsys):
     assert cli.main(["check"]) == 0
     lines = capsys.readouterr().out.splitlines()

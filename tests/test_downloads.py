@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import math
+import pickle
 import shutil
 import socket
 import struct
@@ -18,15 +19,24 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import SO_LINGER, SOL_SOCKET
 
+import numpy as np
 import pytest
+from PIL import Image
 from tiny import full_disk, write_picture
 from torchvision import datasets
 
+from helpers import load_data
 from helpers.kit import downloads, flowers
-from helpers.kit.downloads import download_flowers102, download_torchvision_set, fetch
+from helpers.kit.downloads import (
+    download_flowers102,
+    download_small_set,
+    download_torchvision_set,
+    fetch,
+)
 from helpers.kit.errors import KitError, WriteError
 from helpers.kit.files import only_writer
 from helpers.kit.weights import IMAGENET
+from helpers.recipes import SmallAugmentation
 
 CONTENT = bytes(range(256)) * 400
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -564,3 +574,97 @@ def test_torchvisions_downloads_do_not_wait_for_ever(server, tmp_path, monkeypat
     with pytest.raises(KitError, match=r"cannot download DTD: .*timed out"):
         download_torchvision_set("DTD", tmp_path)
     assert socket.getdefaulttimeout() is None
+
+
+# The sets of the extensions
+
+
+def write_batch(folder: Path, name: str, content: dict) -> list[str]:
+    """A pickled file as the archive has it; returns its name and its md5."""
+    folder.mkdir(parents=True, exist_ok=True)
+    data = pickle.dumps(content)
+    (folder / name).write_bytes(data)
+    return [name, hashlib.md5(data).hexdigest()]
+
+
+@pytest.fixture
+def small_cifar(server, tmp_path, monkeypatch) -> dict[str, np.ndarray]:
+    """A small CIFAR-10 archive in its published layout on the server; returns its pixels."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "made" / "cifar-10-batches-py"
+    pixels = {
+        name: rng.integers(0, 256, (20, 3072), dtype=np.uint8)
+        for name in ("data_batch_1", "test_batch")
+    }
+    lists = [
+        write_batch(folder, name, {"data": rows, "labels": [n % 10 for n in range(20)]})
+        for name, rows in pixels.items()
+    ]
+    names = {"label_names": [f"class{label}" for label in range(10)]}
+    meta = write_batch(folder, "batches.meta", names)
+    archive = tmp_path / "made" / "cifar-10-python.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(folder, arcname=folder.name)
+    server.files[archive.name] = archive.read_bytes()
+    monkeypatch.setattr(datasets.CIFAR10, "url", server.url + archive.name)
+    monkeypatch.setattr(datasets.CIFAR10, "tgz_md5", hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(datasets.CIFAR10, "train_list", lists[:1])
+    monkeypatch.setattr(datasets.CIFAR10, "test_list", lists[1:])
+    monkeypatch.setitem(datasets.CIFAR10.meta, "md5", meta[1])
+    return pixels
+
+
+def test_cifar_becomes_class_folders_once(server, tmp_path, workspace, small_cifar):
+    data_dir = tmp_path / "data"
+    download_small_set("CIFAR10", data_dir)
+    assert [path.name for path in data_dir.iterdir()] == ["cifar-10-folders"]
+    for split, rows in (("train", "data_batch_1"), ("test", "test_batch")):
+        for number, row in enumerate(small_cifar[rows]):
+            name = f"{split}/class{number % 10}/{number:05d}.png"
+            with Image.open(data_dir / "cifar-10-folders" / name) as picture:
+                assert np.array_equal(
+                    np.asarray(picture), row.reshape(3, 32, 32).transpose(1, 2, 0)
+                )
+    full = dataclasses.replace(workspace, profile="full", data_dir=data_dir)
+    data = load_data(
+        full, size=32, batch_size=8, augment=SmallAugmentation(), dataset="CIFAR10",
+        extension=True, val_share=0.5,
+    )  # fmt: skip
+    assert data.sizes == {"train": 10, "val": 10, "test": 20}
+    asked = list(server.asked)
+    download_small_set("CIFAR10", data_dir)  # nothing is fetched again
+    assert server.asked == asked
+
+
+def test_interrupted_cifar_leaves_no_half_a_set(server, tmp_path, small_cifar, monkeypatch):
+    save, saved = Image.Image.save, []
+
+    def interrupted(picture, path):
+        if len(saved) == 25:
+            raise KeyboardInterrupt
+        saved.append(path)
+        save(picture, path)
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        download_small_set("CIFAR10", tmp_path / "data")
+    assert not (tmp_path / "data" / "cifar-10-folders").exists()
+    monkeypatch.setattr(Image.Image, "save", save)
+    server.files.clear()  # what was fetched is still there
+    download_small_set("CIFAR10", tmp_path / "data")
+    pictures = (tmp_path / "data" / "cifar-10-folders").rglob("*.png")
+    assert len(list(pictures)) == 40
+
+
+@pytest.mark.parametrize("fault", ["another file", "cut short", "not there"])
+def test_cifar_that_cannot_be_had_is_one_line(server, tmp_path, small_cifar, fault):
+    name = "cifar-10-python.tar.gz"
+    if fault == "another file":
+        server.files[name] = CONTENT
+    elif fault == "cut short":
+        server.faults[name] = Fault(sends=1000, ends="close")
+    else:
+        server.files.clear()
+    with pytest.raises(KitError, match=r"cannot download CIFAR10: .* if it stays so, put its"):
+        download_small_set("CIFAR10", tmp_path / "data")
+    assert not (tmp_path / "data" / "cifar-10-folders").exists()

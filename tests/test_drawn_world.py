@@ -34,6 +34,7 @@ def script(name: str) -> ModuleType:
 
 
 draw_flowers = script("draw_flowers")
+draw_small = script("draw_small")
 train_weights = script("train_weights")
 
 
@@ -61,6 +62,48 @@ def test_the_bundled_files_are_those_pictures(image_id):
     drawn = draw_flowers.draw(draw_flowers.TARGET_SPECIES[label], index).astype(int)
     bundled = Image.open(MINI_FOLDER / "flowers-102" / "jpg" / f"image_{image_id:05d}.jpg")
     assert np.abs(np.asarray(bundled).astype(int) - drawn).mean() < 5  # what JPEG takes away
+
+
+def test_the_small_pictures_can_be_drawn_again():
+    names = draw_small.picture_names()
+    folder = MINI_FOLDER / draw_small.FOLDER
+    bundled = {path.relative_to(folder).as_posix() for path in folder.rglob("*.jpg")}
+    assert {name for name, _, _ in names} == bundled
+    assert len(bundled) == len(names) == 1600
+    for name, label, index in names[::321]:
+        drawn = np.asarray(draw_small.draw_small(label, index)).astype(int)
+        assert drawn.shape == (32, 32, 3)
+        with Image.open(folder / name) as picture:
+            assert np.abs(np.asarray(picture).astype(int) - drawn).mean() < 6  # JPEG's loss
+
+
+def test_the_small_pictures_are_not_those_of_the_assignment():
+    species = draw_small.SPECIES[0]
+    assert draw_small.SEED not in (0, 1)  # those of flowers-102/ and of the source species
+    other = draw_flowers.draw(species, 0, seed=0)
+    assert not np.array_equal(other, draw_flowers.draw(species, 0, seed=draw_small.SEED))
+
+
+def test_small_pictures_are_written_once_and_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(draw_small, "COUNTS", {"train": 1, "test": 1})
+    monkeypatch.setattr(draw_small, "SPECIES", draw_small.SPECIES[:2])
+    drawn, draw = [], draw_small.draw_small
+
+    def interrupted(label, index):
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        drawn.append(label)
+        return draw(label, index)
+
+    monkeypatch.setattr(draw_small, "draw_small", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        draw_small.write_pictures(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(draw_small, "draw_small", draw)
+    folder = draw_small.write_pictures(tmp_path)
+    assert len(list(folder.rglob("*.jpg"))) == 4
+    assert draw_small.write_pictures(tmp_path) == folder
+    assert len({path.read_bytes() for path in folder.rglob("*.jpg")}) == 4
 
 
 def test_target_and_source_species_share_no_kind():

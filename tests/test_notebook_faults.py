@@ -209,7 +209,22 @@ def test_select_notebooks(tmp_path, monkeypatch):
         select_notebooks(["07"])
 
 
-def test_select_without_notebooks(tmp_path, monkeypatch):
+def test_select_extensions(tmp_path, monkeypatch):
+    (tmp_path / "extensions").mkdir()
+    for name in ("01_a", "extensions/08_b", "extensions/07_c"):
+        (tmp_path / f"{name}.ipynb").touch()
+    monkeypatch.setattr(notebooks, "NOTEBOOK_FOLDER", tmp_path)
+    assert [path.stem for path in select_notebooks(None)] == ["01_a"]
+    assert [path.stem for path in select_notebooks(None, extensions=True)] == ["07_c", "08_b"]
+    for extensions in (True, False):  # a name says enough
+        chosen = select_notebooks(["08", "01"], extensions=extensions)
+        assert [path.stem for path in chosen] == ["01_a", "08_b"]
+    with pytest.raises(KitError, match="'09': there are 01_a, 07_c, 08_b"):
+        select_notebooks(["09"])
+
+
+@pytest.mark.parametrize("extensions", [True, False])
+def test_select_without_notebooks(tmp_path, monkeypatch, extensions):
     monkeypatch.setattr(notebooks, "NOTEBOOK_FOLDER", tmp_path)
     with pytest.raises(KitError, match="no notebook in"):
-        select_notebooks(None)
+        select_notebooks(None, extensions=extensions)

@@ -77,6 +77,16 @@ def test_a_second_notebook_decodes_nothing(paths, tmp_path, everything_to_disk, 
     assert len(decoded) == 4
 
 
+def test_many_small_pictures_are_kept_on_disk_too(paths, tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr(picture_store, "MANY", 3)
+    monkeypatch.setattr(picture_store, "SPARE_DISK", 0)
+    for _ in range(2):
+        store_of(paths, tmp_path / "decoded")[0]
+    assert len(decoded) == len(paths)
+    store_of(paths[:3], tmp_path / "few")[0]
+    assert not (tmp_path / "few").exists()
+
+
 @pytest.mark.parametrize("change", ["content", "date", "size"])
 def test_changed_pictures_are_decoded_anew(paths, tmp_path, everything_to_disk, decoded, change):
     folder = tmp_path / "decoded"

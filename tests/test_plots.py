@@ -64,6 +64,9 @@ PICTURES = {
     "plot_history of several": lambda data, cnn: helpers.plot_history(
         {"a": run_of(cnn, data), "b": run_of(cnn, data)}, note=data.note
     ),
+    "plot_accuracy_over_time": lambda data, cnn: helpers.plot_accuracy_over_time(
+        {"a": run_of(cnn, data), "b": run_of(cnn, data)}, note=data.note
+    ),
     "show_predictions": lambda data, cnn: helpers.show_predictions(test(cnn, data.test), data),
     "plot_accuracy_against_count": lambda data, cnn: helpers.plot_accuracy_against_count(
         {1: 0.3, 5: 0.7}, note=data.note
@@ -144,6 +147,31 @@ def test_confused_pictures_are_those_of_the_result(data, cnn, workspace):
     right = helpers.results.Result(record, score.ids, score.labels, score.labels)
     assert "no test picture was mistaken" in texts_of(helpers.show_confused(right, data))
     assert "no results yet" in texts_of(helpers.show_confused(None, data))
+
+
+def test_figure_of_costs_has_a_panel_each_and_all_results(results):
+    costs = {"parameters": [1e3, 1e4, 1e5, 1e6], "MACs of a picture": [4e6, 3e6, 2e6, 1e6]}
+    figure = helpers.plot_accuracy_against_costs(results, costs)
+    check(figure)
+    assert NOTE in texts_of(figure)
+    for axis, (name, values) in zip(figure.axes, costs.items(), strict=True):
+        assert axis.get_xlabel() == name
+        drawn = [container.lines[0].get_xydata()[0] for container in axis.containers]
+        expected = [result.record["test"]["accuracy"] for result in results]
+        assert np.allclose(drawn, np.transpose([values, expected]))
+    assert all(method in texts_of(figure) for method in METHODS.values())
+
+
+def test_accuracy_over_time_counts_features_and_never_falls(data, cnn):
+    run = run_of(cnn, data)
+    run.seconds["features"] = 100.0
+    history = [{**run.history[0], "val_accuracy": value} for value in (0.2, 0.5, 0.3)]
+    figure = helpers.plot_accuracy_over_time({"a": dataclasses.replace(run, history=history)})
+    (line,) = figure.axes[0].lines
+    seconds, accuracy = line.get_xydata().T
+    assert seconds[0] > 100
+    assert (np.diff(seconds) > 0).all()
+    assert accuracy.tolist() == [0.2, 0.5, 0.5]
 
 
 def test_imshow_undoes_the_normalisation(data):

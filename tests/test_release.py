@@ -338,6 +338,21 @@ def kit(tmp_path, monkeypatch, solution) -> Path:
     return root
 
 
+def test_extensions_are_released_beside_the_assignment(kit, tmp_path):
+    folder = kit / "notebooks" / "extensions"
+    folder.mkdir()
+    notebook = nbformat.read(kit / "notebooks" / NAME, as_version=4)
+    nbformat.write(notebook, folder / "07_more.ipynb")
+    release.release(tmp_path / "student", nbgrader=tmp_path / "source")
+    handed_out = [
+        (tmp_path / "student" / "notebooks" / name).read_text(encoding="utf-8")
+        for name in (NAME, "extensions/07_more.ipynb")
+    ]
+    assert all("BEGIN SOLUTION" not in text for text in handed_out)
+    # nbgrader gets what is graded
+    assert not list((tmp_path / "source").rglob("07_more.ipynb"))
+
+
 STUDENT_FILES = [
     "README.md",
     "data/mini/draw.py",

@@ -10,10 +10,11 @@ import re
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from made_up import write_result
+from made_up import write_notebook, write_result
 from matplotlib.figure import Figure
 from nbformat import v4
 
+from helpers.kit import notebooks
 from helpers.kit.files import read_json, write_json
 from helpers.kit.report import write_report
 from helpers.recipes import METHODS
@@ -101,6 +102,40 @@ def test_headings_and_links(workspace, notebook):
     assert soup.find(id="nb-03").text == "03 Fine-tuning"
     assert "$a_1 &lt; b$" in str(soup)
     assert "a &lt; b &amp; c" in str(soup)
+
+
+def test_extensions_are_listed_after_the_assignment(workspace, notebook, tmp_path, monkeypatch):
+    folder = tmp_path / "notebooks" / "extensions"
+    path = write_notebook(folder, "07_x", "1")
+    write_notebook(folder, "08_y", "2")
+    monkeypatch.setattr(notebooks, "NOTEBOOK_FOLDER", tmp_path / "notebooks")
+    write_result(workspace.results_dir, "bn_cnn", student="<me>")
+    runs = workspace.results_dir / "extensions"
+    record = write_result(runs / "07_x", "resnet18_extractor") / "record.json"
+    values = read_json(record)
+    values["recipe"] |= {"num_epochs": 2, "table_epochs": 90}
+    write_json(record, values)
+    soup = read(write_report(workspace, [notebook, path]))
+    ids = [section["aria-labelledby"] for section in soup.main.find_all("section")]
+    assert ids[-3:] == ["nb-03", "extensions", "nb-07"]
+    shown = soup.find("section", {"aria-labelledby": "extensions"})
+    assert "ResNet18 extractor" in shown.table.text
+    assert "BN-CNN" not in shown.text
+    assert "Runs of 07_x: Flowers102 (drawn)" in shown.caption.text
+    assert "2 of 90 epochs, limited by KIT_EPOCHS" in shown.text
+    assert "not photographs" in shown.text
+    assert "08_y" not in shown.text
+    assert "ResNet18 extractor" not in soup.find("section").table.text
+    # A damaged record is named, and nothing else is lost.
+    record.write_text("{}")
+    shown = read(write_report(workspace, [notebook, path]))
+    problem = shown.find("section", {"aria-labelledby": "extensions"}).find(class_="problem")
+    assert "The runs of 07_x cannot be shown" in problem.text
+
+
+def test_no_extension_no_section(workspace, notebook):
+    write_result(workspace.results_dir, "bn_cnn")
+    assert read(write_report(workspace, [notebook])).find(id="extensions") is None
 
 
 def test_texts_of_records_are_escaped(workspace):

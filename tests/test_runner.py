@@ -210,6 +210,32 @@ def test_resume_goes_on_with_the_training_of_a_kernel_that_died(place):
     assert "loaded" not in printed()
 
 
+def test_extensions_run_instead_of_the_assignment(place, capsys):
+    folder, results = place / "notebooks", place / "results" / "mini"
+    write_notebook(folder, "01_a", NOTE.format("a"))
+    write_notebook(folder / "extensions", "07_x", NOTE.format("../x"), NOTE.format("x"))
+    write_notebook(folder / "extensions", "08_y", "import os\nprint(os.getcwd())")
+    write_result(results, "bn_cnn")
+    record = write_result(results / "extensions" / "07_x", "resnet18_finetune") / "record.json"
+    runner.run_notebooks(profile="mini", extensions=True)
+    assert not (folder / "order.txt").exists()
+    assert (folder / "extensions" / "order.txt").read_text() == "../x x "
+    assert copy_of(place, "08_y").cells[1].outputs[0].text.strip().endswith("extensions")
+    # Its runs were moved aside, and nothing of the assignment.
+    assert not record.exists()
+    assert (results / "previous/extensions/07_x/resnet18_finetune/record.json").exists()
+    assert (results / "bn_cnn" / "record.json").exists()
+    capsys.readouterr()
+    write_result(results / "extensions" / "07_x", "resnet18_extractor")
+    runner.run_notebooks(profile="mini", names=["07"], resume=True)
+    printed = capsys.readouterr().out
+    assert "07_x: done before, skipped" in printed
+    assert "ResNet18 extractor" in printed.partition("\n07_x\n")[2]
+    runner.run_notebooks(profile="mini")
+    assert order_of(place) == ["a"]
+    assert (results / "extensions" / "07_x").exists()
+
+
 def test_one_run_at_a_time(place):
     write_notebook(place / "notebooks", "01_a", NOTE.format("a"))
     results = place / "results" / "mini"

@@ -177,6 +177,20 @@ def test_complete_handin(desk, capsys):
     assert content == {}
 
 
+def test_extensions_are_not_handed_in(desk, capsys):
+    runs = desk.results / "extensions" / "07_cnn_vs_transfer_cifar100"
+    write_result(runs, "bn_cnn", student=STUDENT, profile="full", right=0.1)
+    (desk.folder / "extensions").mkdir()
+    (desk.folder / "extensions" / "07_cnn_vs_transfer_cifar100.ipynb").write_text("{}")
+    ran = datetime.datetime(2026, 3, 2, tzinfo=datetime.timezone.utc).isoformat()
+    name = "07_cnn_vs_transfer_cifar100.ipynb"
+    desk.add_to_log(Entry(name, source_hash("x = 7"), 1, ran, True, 60.0, "another"))
+    assert desk.submit() == 0
+    assert "submission-s1234567.zip: 15 files, complete" in capsys.readouterr().out
+    with desk.written() as archive:
+        assert not [one for one in archive.namelist() if "07" in one or "extensions" in one]
+
+
 def test_equal_work_gives_equal_bytes(desk, monkeypatch):
     class Noon(datetime.datetime):
         @classmethod

@@ -18,7 +18,13 @@ from helpers import bn_cnn, compute_features, freeze, resnet18, test, train_mode
 from helpers.data import make_loader, normalize
 from helpers.kit.errors import KitError
 from helpers.models import replace_head
-from helpers.training import BestWeights, Features, accuracy_interval, evaluate
+from helpers.training import (
+    BestWeights,
+    Features,
+    accuracy_interval,
+    epochs_without_gain,
+    evaluate,
+)
 
 CRITERION = nn.CrossEntropyLoss()
 CPU = torch.device("cpu")
@@ -153,6 +159,35 @@ def test_patience_stops_early():
     run = train(linear(), vector_data(), lr=0.0, num_epochs=50, patience=3)
     assert run.best_epoch == 1
     assert run.num_epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "min_delta", "epochs"),
+    [
+        ([], 0, 0),
+        ([0.2], 0, 0),
+        ([0.2, 0.3, 0.3, 0.1], 0, 2),
+        ([0.2, 0.3, 0.3001, 0.35], 0.01, 0),
+        ([0.2, 0.3, 0.305, 0.309], 0.01, 2),  # small steps do not add up until they pass it
+        ([0.2, 0.3, 0.305, 0.311], 0.01, 0),
+        ([0.5, 0.4, 0.3], 0.01, 2),
+    ],
+)
+def test_epochs_without_gain_ask_for_more_than_the_smallest(accuracies, min_delta, epochs):
+    history = [{"val_accuracy": accuracy} for accuracy in accuracies]
+    assert epochs_without_gain(history, min_delta) == epochs
+
+
+def test_min_delta_stops_earlier_but_keeps_the_best_weights():
+    runs = {
+        min_delta: train(linear(), vector_data(), lr=1e-3, num_epochs=30, patience=2,
+                         min_delta=min_delta)
+        for min_delta in (0.0, 0.9)
+    }  # fmt: skip
+    assert runs[0.9].num_epochs == 3  # nothing gains 90 points
+    assert runs[0.0].num_epochs > 3
+    best = max(row["val_accuracy"] for row in runs[0.9].history)
+    assert runs[0.9].best_val_accuracy == best
 
 
 # The schedule

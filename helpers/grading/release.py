@@ -30,8 +30,10 @@ from ..kit.files import write_text
 from ..kit.folders import ROOT, show_path
 from ..kit.identity import kit_version
 from ..kit.notebooks import (
+    EXTENSIONS,
     OWN_METADATA,
     bare_metadata,
+    extension_paths,
     read_notebook,
     select_notebooks,
     tags_of,
@@ -80,11 +82,14 @@ def release(out: Path, *, nbgrader: Path | None = None, check: bool = False) -> 
             raise KitError(f"{show_path(target)} is in use: name a new or empty folder")
     solutions = {path.name: read_notebook(path) for path in select_notebooks(None)}
     students = _students_editions(solutions)
+    extensions = {path.name: read_notebook(path) for path in extension_paths().values()}
+    extensions = _students_editions(extensions)
     if check:
         _run_solutions()
     with _filled_folder(targets[0]) as folder:
         _copy_kit(folder)
         _write_notebooks(folder / "notebooks", students)
+        _write_notebooks(folder / "notebooks" / EXTENSIONS, extensions)
     if nbgrader is not None:
         with _filled_folder(targets[1]) as folder:
             editions = {name: nbgrader_edition(name, one) for name, one in solutions.items()}

@@ -159,9 +159,9 @@ class Share(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def with_transform(self, transform) -> Share:
-        """The same part of the same pictures under another transform."""
-        return Share(self.samples.with_transform(transform), self.processes)
+    def plain(self) -> Share:
+        """The same part of the same pictures without augmentation."""
+        return Share(self.samples.plain(), self.processes)
 
     def __getitems__(self, draws: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
         labels = self.labels[[index for index, _ in draws]]
