@@ -396,7 +396,7 @@ def test_every_mirror_is_of_something_that_is_published():
 def test_a_full_disk_keeps_what_arrived_and_the_earlier_file(server, tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"an earlier file")
-    with full_disk(70_000), pytest.raises(WriteError, match=r"^cannot write .*file\.bin: .*room"):
+    with full_disk(70_000), pytest.raises(WriteError, match=r"^cannot write .*file\.bin: .*mended"):
         get(server.url + "good.bin", path)
     assert path.read_bytes() == b"an earlier file"
     server.sent = 0

@@ -111,8 +111,7 @@ class _Download:
         if kept:
             request.add_header("Range", f"bytes={kept}-")
         with urllib.request.urlopen(request, timeout=self.timeout) as answer:
-            goes_on = answer.headers.get("Content-Range", "").startswith(f"bytes {kept}-")
-            if not (kept and answer.status == 206 and goes_on):
+            if answer.status != 206:  # all of it comes again
                 kept = 0
             length = answer.headers.get("Content-Length") or ""
             total = kept + int(length) if length.isdigit() else None
@@ -195,8 +194,8 @@ def fetch(
                 return
         except OSError as error:
             raise WriteError(
-                f"cannot write {path}: {error.strerror or error}; make room, then run this again: "
-                f"it goes on where it stopped"
+                f"cannot write {path}: {error.strerror or error}; when that is mended, run this "
+                "again: it goes on where it stopped"
             ) from error
     if not download.received:
         part.unlink(missing_ok=True)
