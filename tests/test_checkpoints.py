@@ -716,7 +716,7 @@ def die_at(name: str, calls: int) -> None:
     ("name", "calls"),
     [
         *(("save", n) for n in (1, 2, 4, 7, 8)),
-        *(("replace", n) for n in (1, 2, 4, 7, 8, 9, 10, 11)),
+        *(("replace", n) for n in (1, 2, 4, 7, 8, 9, 10)),
     ],
 )
 def test_killed_while_a_file_is_written(name, calls, tmp_path):
@@ -768,7 +768,7 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_run(tmp_path, monk
     monkeypatch.setattr(torch, "save", fail)
     assert finish(tmp_path) == expected()
     said = capsys.readouterr().out
-    assert said.startswith("NOTE: this run cannot go on if it is interrupted, for [enforce fail")
+    assert said.startswith("NOTE: this run cannot go on if it is interrupted, for cannot write ")
     assert len(said.splitlines()) == 1
     assert not list(tmp_path.glob("*.pt"))
 

@@ -94,11 +94,11 @@ class Handler(BaseHTTPRequestHandler):
         body = content[begin:] if fault.sends is None else content[begin : begin + fault.sends]
         for place in range(0, len(body), 1 if fault.drip else len(body)):
             piece = body[place : place + 1] if fault.drip else body
+            self.server.sent += len(piece)  # before it is: who has got it may look at once
             try:
                 self.wfile.write(piece)
             except OSError:
                 return
-            self.server.sent += len(piece)
             if self.server.over.wait(fault.drip):
                 return
         if fault.ends == "stall":

@@ -420,7 +420,7 @@ FAULTS = [
     (edited_predictions, "predictions.csv was changed after it was recorded"),
     (no_predictions, "predictions.csv is damaged"),
     (damaged_record, "cannot read results/full/resnet18_extractor/record.json"),
-    (record_without_a_part, "the record of resnet18_extractor is damaged (KeyError('profile'))"),
+    (record_without_a_part, "resnet18_extractor/record.json is damaged (it has no profile)"),
     (record_of_another_student, "is student 's7654321''s, not 's1234567''s: run"),
     (record_of_another_seed, "was made with the seed 7, yours is"),
     (record_of_other_pictures, "is about other pictures or splits"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -53,7 +54,9 @@ def nothing(*values, **options) -> None:
 def namespace(number: str) -> dict:
     """What the cells above a TODO have made, as small as can be."""
     network = HeadBelow if number == "05" else Net
-    here = SimpleNamespace(seed=0, pretrained="drawn", device="cpu", precision=torch.float32)
+    here = SimpleNamespace(
+        seed=0, pretrained="drawn", device="cpu", precision=torch.float32, checkpoints_dir=Path("c")
+    )
     here.suited_to = lambda model: here
     sizes = {"train": 6, "val": 3, "test": 3}
     data = SimpleNamespace(num_classes=CLASSES, train=range(7), sizes=sizes, note="")

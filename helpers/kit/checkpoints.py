@@ -26,7 +26,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from .errors import Interrupted, KitError
+from .errors import Interrupted, KitError, WriteError
 from .files import only_writer, written_atomically
 from .identity import kit_version
 from .session_log import source_hash
@@ -178,7 +178,7 @@ class Checkpoints:
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(only_writer(self.folder / ".lock", what))
-            except OSError as error:  # a folder that cannot be written
+            except WriteError as error:
                 self._tell(error)
                 self.folder = None
             for rest in self.folder.glob(".*.part") if self.folder else ():
