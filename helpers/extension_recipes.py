@@ -60,8 +60,8 @@ _COLUMNS = [
 _ROWS = {
     # profile   px val each  batch epochs optim  head  backb. decay warm smooth augment
     ("07", "cnn"): [
-        ("full",  32, .10, None, 200,  10, "SGD",   1e-1, None, 5e-4, .3, 0, PLAIN),
-        ("mini",  32, .25, None,  32,  10, "SGD",   5e-2, None, 5e-4, .3, 0, PLAIN),
+        ("full",  32, .10, None, 200,  10, "SGD",   5e-2, None, 5e-4, .3, 0, PLAIN),
+        ("mini",  32, .25, None,  32,  10, "SGD",   1e-2, None, 5e-4, .3, 0, PLAIN),
     ],
     # Stopped early, it needs a rate that stays: of one that falls, the best is yet to come.
     ("07", "cnn_early_stopping"): [
@@ -86,7 +86,7 @@ _ROWS = {
     ],
     ("09", "compact"): [
         ("full",  32, .10, None, 128, 100, "AdamW", 3e-3, None, 1e-1, .1, 0, FLIP_AND_SHIFT),
-        ("mini",  32, .25,   20,  20,   4, "AdamW", 3e-3, None, 1e-1, .1, 0, FLIP_AND_SHIFT),
+        ("mini",  32, .10,   20,  20,   4, "AdamW", 3e-3, None, 1e-1, .1, 0, FLIP_AND_SHIFT),
     ],
     ("10", "cnn"): [
         ("full",  32, .20, None, 100,  10, "Adam",  1e-3, None, 0, .1, 0, PLAIN),

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import LogFormatter
@@ -451,10 +452,18 @@ def plot_accuracy_over_time(runs: Mapping[str, TrainingRun], *, note: str = "") 
         seconds = run.seconds["features"] + np.cumsum(epochs)
         best = np.maximum.accumulate([row["val_accuracy"] for row in run.history])
         axes[0, 0].plot(seconds, best, marker=marker, ms=3, color=color, label=name)
-    axes[0, 0].set(xscale="log", xlabel="seconds of training", ylabel="best val accuracy so far")
-    axes[0, 0].set(ylim=(0, 1))
+    axes[0, 0].set(ylabel="best val accuracy so far", ylim=(0, 1))
+    _in_seconds(axes[0, 0])
     axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
+
+
+def _in_seconds(axis: Axes) -> None:
+    """Let the x axis be seconds of training, logarithmic, with plain numbers."""
+    axis.set(xscale="log", xlabel="seconds of training")
+    axis.margins(x=0.15)
+    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
+        which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
 
 
 def _nothing(text: str, note: str = "") -> Figure:
@@ -509,10 +518,8 @@ def plot_accuracy_against_time(results: Sequence[Result]) -> Figure:
         error = [[accuracy - low], [high - accuracy]]
         axis.errorbar(record["training_seconds"], accuracy, yerr=error, fmt=marker, color=color,
                       capsize=3, label=result.title)  # fmt: skip
-    axis.set(xscale="log", ylim=(0, 1), xlabel="seconds of training", ylabel="test accuracy")
-    axis.margins(x=0.15)
-    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+    axis.set(ylim=(0, 1), ylabel="test accuracy")
+    _in_seconds(axis)
     axis.legend(frameon=False, fontsize=8)
     return figure
 
