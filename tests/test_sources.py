@@ -223,10 +223,13 @@ def test_names_that_are_no_text_are_told(tmp_path):
     folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 5})
     odd = os.fsdecode(b"odd\xff.png")
     write_picture(folder / "a" / "odd.png").rename(folder / "a" / odd)
-    (line,) = list_folder(folder).left_out
-    assert line == "a/odd?.png (its name is no text: rename it)"
+    write_picture(folder / "a" / "line.png").rename(folder / "a" / "two\nlines.png")
+    assert list_folder(folder).left_out == (
+        "a/odd?.png (its name is no line of text: rename it)",
+        "a/two lines.png (its name is no line of text: rename it)",
+    )
     (folder / os.fsdecode(b"class\xff")).mkdir()
-    with pytest.raises(KitError, match=r"class folder .* is no text: rename 'class.udcff'"):
+    with pytest.raises(KitError, match=r"class folder .* is no line of text: rename 'class.udcff'"):
         list_folder(folder)
 
 

@@ -193,7 +193,9 @@ def _class_folders(
             "a classifier needs at least 2, each with its pictures"
         )
     if odd := [name for name in classes if not _is_text(name)]:
-        raise KitError(f"the name of a class folder in {folder} is no text: rename {odd[0]!a}")
+        raise KitError(
+            f"the name of a class folder in {folder} is no line of text: rename {odd[0]!a}"
+        )
     unusable: dict[Path, str] = {}
     files = {part: _read_classes(top, classes, unusable) for part, top in names.items()}
     sizes: dict[Path, tuple[int, int]] = {}
@@ -253,7 +255,7 @@ def _pictures_below(folder: Path, unusable: dict[Path, str]) -> list[Path]:
             elif kind in SUFFIXES and not path.is_file():
                 unusable[path] = "no regular file"
             elif kind in SUFFIXES and not _is_text(path.name):
-                unusable[path] = "its name is no text: rename it"
+                unusable[path] = "its name is no line of text: rename it"
             elif kind in SUFFIXES:
                 found.append(path)
     except (OSError, RuntimeError) as error:  # of a circle of links, Python 3.12 and older
@@ -262,13 +264,14 @@ def _pictures_below(folder: Path, unusable: dict[Path, str]) -> list[Path]:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a name can be written down: systems allow any bytes."""
-    return name == name.encode("utf-8", "replace").decode("utf-8")
+    """Whether a name can be written down in a line: systems allow nearly any bytes."""
+    return name == name.encode("utf-8", "replace").decode("utf-8") and len(name.splitlines()) == 1
 
 
 def _shown(path: Path, root: Path) -> str:
     """A path below `root` that can be printed, whatever its name is."""
-    return path.relative_to(root).as_posix().encode("utf-8", "replace").decode("utf-8")
+    name = path.relative_to(root).as_posix().encode("utf-8", "replace").decode("utf-8")
+    return " ".join(name.splitlines())
 
 
 def _without(
