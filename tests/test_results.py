@@ -263,6 +263,13 @@ def test_a_record_with_any_part_spoilt_is_refused_or_can_be_shown(workspace, pla
         class_accuracy(result)
 
 
+def test_an_interval_has_two_ends(workspace):
+    folder = write_result(workspace.results_dir, "bn_cnn", student=None)
+    edit(folder / "record.json", lambda record: record["test"].update(interval=[0.5]))
+    with pytest.raises(KitError, match=r"test\.interval has 1 values, not 2"):
+        load_results(workspace)
+
+
 @pytest.mark.parametrize("label", ["-1", "4", "9" * 30, "1.0", "", "x"])
 def test_classes_that_there_are_not_are_refused(workspace, label):
     folder = write_result(workspace.results_dir, "bn_cnn", student=None)

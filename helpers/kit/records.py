@@ -41,8 +41,8 @@ _CALLED: dict[Callable[[Any], bool], str] = {
     _share: "a number between 0 and 1",
     _positive: "a count above 0",
 }
-# What readers of a record use: a rule for each value, [rule] for a list of any length, and under
-# the key `None` the rule for whatever keys there are.
+# What readers of a record use: a rule for each value, [rule] for a list of any length, a tuple of
+# rules for one of that length, and under the key `None` the rule for whatever keys there are.
 RECORD: dict[str | None, Any] = {
     "method": _text,
     "profile": _text,
@@ -57,7 +57,12 @@ RECORD: dict[str | None, Any] = {
         "sizes": {None: _count},
     },
     "val": {"accuracy": _share, "epoch": _count},
-    "test": {"correct": _count, "total": _positive, "accuracy": _share, "interval": [_share]},
+    "test": {
+        "correct": _count,
+        "total": _positive,
+        "accuracy": _share,
+        "interval": (_share, _share),
+    },
     "epochs": _positive,
     "training_seconds": _number,
     "weights": {"kind": _text, "source": _text},
@@ -80,10 +85,13 @@ def record_fault(value: Any, rule: Any = RECORD, place: str = "") -> str:
     if callable(rule):
         shown = repr(value) if len(repr(value)) <= 40 else f"{value!r:.37}..."
         return "" if rule(value) else f"its {place} is {shown}, not {_CALLED[rule]}"
-    if isinstance(rule, list):
+    if isinstance(rule, list | tuple):
         if not isinstance(value, list):
             return f"its {place} is no list"
-        pairs = [(one, rule[0], f"{place}[{index}]") for index, one in enumerate(value)]
+        rules = rule if isinstance(rule, tuple) else rule * len(value)
+        if len(value) != len(rules):
+            return f"its {place} has {len(value)} values, not {len(rules)}"
+        pairs = [(one, rules[index], f"{place}[{index}]") for index, one in enumerate(value)]
     elif not isinstance(value, dict):
         return f"its {place} is no object"
     else:
