@@ -28,7 +28,15 @@ from helpers.grading.grade import Grader, grade_all, grade_class, read_templates
 from helpers.grading.gradebook import Grade, harmless, name_pages
 from helpers.grading.read import HandIn, parse_predictions
 from helpers.grading.rubric import read_rubric, share_of
-from helpers.grading.similarity import Material, code_runs, compare, shared_counts, word_runs
+from helpers.grading.similarity import (
+    Material,
+    code_runs,
+    compare,
+    material_of,
+    shared_counts,
+    template_code,
+    word_runs,
+)
 from helpers.grading.tampering import flags_of
 from helpers.kit.errors import KitError
 
@@ -463,6 +471,35 @@ def test_model_answers_are_recognised(sample, labels, tmp_path, monkeypatch):
     texts = {path.name: path.read_text(encoding="utf-8") for path in pages}
     assert "the model answers" in texts["class.html"]
     assert "the model answers" not in texts[f"{first.student}.html"]
+
+
+SOLUTION_OF_MANY = """head_ids = {id(p) for p in model.fc.parameters()}
+backbone = [p for p in model.parameters() if id(p) not in head_ids]
+optimizer = torch.optim.SGD([
+    {"params": backbone, "lr": recipe.backbone_lr},
+    {"params": list(model.fc.parameters()), "lr": recipe.head_lr},
+], momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay)
+scheduler = torch.optim.lr_scheduler.OneCycleLR(
+    optimizer, max_lr=[recipe.backbone_lr, recipe.head_lr],
+    epochs=recipe.num_epochs, steps_per_epoch=len(data.train))"""
+
+
+def test_the_same_solution_of_a_todo_is_no_flag(labels, tmp_path):
+    pairs = {}
+    for where in ("todo", "own"):
+        pairs[where] = []
+        for number in (60, 61):
+            hand_in = make_hand_in(number, labels)
+            if where == "todo":
+                cells = hand_in.notebooks["03"]["cells"]
+                todo = next(c for c in cells if "nesterov" in "".join(c["source"]))
+                todo["source"] = SOLUTION_OF_MANY.replace("backbone", f"rest_{number}")
+            else:
+                sample_class.insert_cell(hand_in, SOLUTION_OF_MANY, "03")
+            case = case_of(hand_in, labels, tmp_path)
+            pairs[where].append(material_of(case, template_code(case.templates)))
+    assert compare(["a", "b"], ["a", "b"], pairs["todo"]) == [[], []]
+    assert [f.kind for f in compare(["a", "b"], ["a", "b"], pairs["own"])[0]] == ["same cells"]
 
 
 def test_hand_ins_of_one_student_are_not_compared():

@@ -38,6 +38,12 @@ class Cell:
         """The SHA-256 of the source, as the log of executed cells has it."""
         return source_hash(self.source)
 
+    @property
+    def is_todo(self) -> bool:
+        """Whether students are to write this cell of a template, or a part of it."""
+        tagged = not {handin.SOLUTION, handin.TODO}.isdisjoint(self.tags)
+        return tagged or handin.BEGIN in self.source
+
 
 @dataclass
 class Notebook:

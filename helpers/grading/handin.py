@@ -38,6 +38,8 @@ LOG = f"results/{LOG_NAME}"
 RESULT_FILES = ("record.json", "predictions.csv")
 
 QUESTION, ANSWER = "question", "answer"  # tags of cells
+SOLUTION, TODO = "solution", "todo"  # tags of what students write, in either edition
+BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"  # around a part of a cell that they write
 ANSWER_STUB = "*Your answer:*"  # what an answer cell holds before there is an answer
 # The same as people leave it: without its stars, as nbgrader writes it, or before a model answer.
 _STUB = re.compile(r"^[*_\s]*(your|model) answer( here)?[*_\s:]*", re.IGNORECASE)

@@ -38,11 +38,19 @@ from ..kit.notebooks import (
     select_notebooks,
     tags_of,
 )
-from .handin import ANSWER, ANSWER_STUB, QUESTION, notebook_path, questions_of
+from .handin import (
+    ANSWER,
+    ANSWER_STUB,
+    BEGIN,
+    END,
+    QUESTION,
+    SOLUTION,
+    TODO,
+    notebook_path,
+    questions_of,
+)
 
-SOLUTION, MODEL_ANSWER = "solution", "model-answer"  # tags in the notebooks with solutions
-TODO = "todo"  # tag of what is left of a solution
-BEGIN, END = "### BEGIN SOLUTION", "### END SOLUTION"
+MODEL_ANSWER = "model-answer"  # tag of a cell that goes
 CODE_STUB = '# TODO: your code here\nraise NotImplementedError("this is yours to write")'
 
 # What students get besides the notebooks: files, and folders with all that git knows in them, by
