@@ -16,10 +16,12 @@ from made_up import write_result
 from sample_class import zipped
 
 from helpers import __main__ as cli
+from helpers.grading.class_page import class_page
 from helpers.grading.feedback import feedback_page
 from helpers.grading.find import find_hand_ins
 from helpers.grading.grade import grade_class, read_templates
-from helpers.grading.rerun import RAN, Limits, kept, run_again, without_network
+from helpers.grading.gradebook import Grade
+from helpers.grading.rerun import RAN, Limits, Rerun, kept, run_again, without_network
 from helpers.grading.rubric import read_rubric
 from helpers.kit.errors import KitError
 
@@ -100,7 +102,8 @@ def test_time_is_limited(tmp_path):
 
 @LINUX
 def test_memory_is_limited(tmp_path):
-    found = outcomes(tmp_path, nb02="x = bytearray(10**9)#%x = bytearray(3 * 10**9)")
+    cells = "x = bytearray(10**8)#%x = bytearray(3 * 10**9)"
+    found = outcomes(tmp_path, Limits(minutes=1, memory=1.5), nb02=cells)
     assert found == {"02": "failed in code cell 2: MemoryError"}
 
 
@@ -137,7 +140,7 @@ def class_of_two(tmp_path, monkeypatch) -> Path:
         f"{str(tmp_path / 'result')!r}, os.environ['KIT_RESULTS'] + '/mini', dirs_exist_ok=True)"
     )
     hand_in_of(tmp_path / "class", "s1", nb02=copy)
-    hand_in_of(tmp_path / "class", "s2", nb03="<script>alert(1)</script>")
+    hand_in_of(tmp_path / "class", "s2")
     (tmp_path / "class" / "submission-s3.zip").write_bytes(b"no zip")
     return tmp_path
 
@@ -180,15 +183,11 @@ def test_what_came_is_information(class_of_two):
     assert grade.reruns == kept(out / ".cache", place) != []
 
 
-def test_errors_of_students_are_text_on_pages(class_of_two):
-    grades = grade_class(
-        class_of_two / "class", class_of_two / "grades", rerun=["s2"], limits=SHORT, workers=1
-    )
-    (grade,) = (grade for grade in grades if grade.student == "s2")
-    bad = type(grade.reruns[0])("03", "failed: <script>alert(1)</script>", 1.0)
-    grade.reruns = [*grade.reruns, bad]
-    page = feedback_page(grade, read_rubric(), {})
-    assert "<script" not in page and "&lt;script&gt;" in page
+def test_errors_of_students_are_text_on_pages():
+    reruns = [Rerun("03", "failed in code cell 1: <script>alert(1)</script>", 1.0)]
+    grade = Grade("x.zip", student="s2", findings={"x": None}, reruns=reruns)
+    for page in (feedback_page(grade, read_rubric(), {}), class_page([grade], read_rubric(), {})):
+        assert "<script" not in page and "&lt;script&gt;" in page
 
 
 def test_accuracy_is_counted_from_the_new_predictions(class_of_two):
