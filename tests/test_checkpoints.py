@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import gc
 import multiprocessing
 import os
 import pickle
@@ -35,6 +34,7 @@ from helpers.grading.submit import Work
 from helpers.kit import checkpoints
 from helpers.kit.checkpoints import digest, read_checkpoint
 from helpers.kit.errors import Interrupted, KitError
+from helpers.kit.memory import is_out_of_memory
 from helpers.kit.progress import EpochTable
 from helpers.results import read_result
 from helpers.training import BestWeights, TrainingRun
@@ -164,18 +164,23 @@ def test_a_run_stopped_again_and_again_ends_the_same(tmp_path):
     assert run.resumed == 3  # twice it was stopped in epoch 5, which counts once
 
 
+def steep(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """A loss whose scaled gradients are too large for float16, until the scale is lower."""
+    return 100 * nn.functional.cross_entropy(logits, labels)
+
+
 def test_scaled_gradients_go_on_with_their_scale(tmp_path):
     def train(folder, stop=0):
         one = kernel()
-        one.scheduler = None
+        one.scheduler, one.criterion = None, steep
         if stop:
             stop_at(one.model, stop, KeyboardInterrupt())
         return outcome(one.model, one.train(folder, precision=torch.float16))
 
     with pytest.raises(Interrupted):
         train(tmp_path, stop=10)
-    scale = read_checkpoint(next(tmp_path.glob("*.pt")))["scaler"]
-    assert scale != torch.amp.GradScaler("cpu").state_dict()
+    scaler = read_checkpoint(next(tmp_path.glob("*.pt")))["scaler"]
+    assert scaler["scale"] < torch.amp.GradScaler("cpu").get_scale()
     assert train(tmp_path) == train(None)
 
 
@@ -667,7 +672,7 @@ def check_after_kill(folder: Path) -> None:
     assert read_result(record).record["epochs"] == EPOCHS
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [4, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(count, tmp_path):
     whole = run_and_kill(tmp_path / "whole", 120)
     check_after_kill(tmp_path / "whole")
@@ -678,7 +683,7 @@ def test_killed_at_random_moments(count, tmp_path):
         in_time += not (folder / "bn_cnn" / "record.json").exists()
         check_after_kill(folder)
         shutil.rmtree(folder)
-    assert in_time >= count / 6  # they were killed before their end, not all after it
+    assert in_time >= count / 8  # they were killed before their end, not all after it
 
 
 def test_killed_again_and_again(tmp_path):
@@ -773,6 +778,17 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_run(tmp_path, monk
     assert not list(tmp_path.glob("*.pt"))
 
 
+@pytest.mark.parametrize("remark", [Path("anything"), lambda: None], ids=["read", "written"])
+def test_a_schedule_that_cannot_be_kept_is_told_of_beforehand(remark, tmp_path, capsys):
+    one = kernel()
+    one.scheduler.remark = remark
+    run = one.train(tmp_path)
+    assert outcome(one.model, run)[-1] == EPOCHS
+    said = capsys.readouterr().out
+    assert said.startswith("NOTE: this run cannot go on if it is interrupted, for ")
+    assert len(said.splitlines()) == 1
+
+
 def test_a_folder_that_cannot_be_made_costs_the_checkpoint_and_not_the_run(tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert finish(tmp_path / "file" / "folder") == expected()
@@ -792,49 +808,53 @@ def test_checkpoints_are_not_handed_in(workspace: Workspace):
 # Memory
 
 TOO_MUCH = [
-    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
-    RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory"),
-    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
-    RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
-    MemoryError(),
+    (torch.cuda.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB."),
+    (RuntimeError, "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory"),
+    (RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    (RuntimeError, "MPS backend out of memory (MPS allocated: 9 GB)"),
+    (MemoryError, ""),
 ]
+
+
+@pytest.mark.parametrize(("kind", "text"), TOO_MUCH)
+def test_out_of_memory_is_recognised(kind, text):
+    assert is_out_of_memory(kind(text))
+    assert not is_out_of_memory(kind("mat1 and mat2")) or kind in (MemoryError,)
+    assert not is_out_of_memory(KitError(text))
 
 
 class Hungry(nn.Linear):
     """A layer that finds no memory when its batch is too large, in train mode or always."""
 
-    def __init__(self, error: BaseException, *, only_training: bool) -> None:
+    def __init__(self, kind: type, text: str, *, only_training: bool) -> None:
         super().__init__(6, 3)
-        self.error, self.only_training, self.made = error, only_training, []
+        self.kind, self.text, self.only_training, self.made = kind, text, only_training, []
 
     def forward(self, values):
         logits = super().forward(values)
         self.made.append(weakref.ref(logits))
         if (self.training or not self.only_training) and len(values) > 4:
-            raise self.error
+            raise self.kind(self.text)
         return logits
 
 
-@pytest.mark.parametrize(
-    ("error", "only_training"), [(TOO_MUCH[0], False), *[(error, True) for error in TOO_MUCH]]
-)
-def test_out_of_memory_frees_what_it_held_and_says_what_to_change(error, only_training):
-    model, data = Hungry(error, only_training=only_training), vector_data()
+@pytest.mark.parametrize("only_training", [True, False])
+def test_out_of_memory_frees_what_it_held_and_says_what_to_change(only_training):
+    model, data = Hungry(*TOO_MUCH[0], only_training=only_training), vector_data()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(KitError) as caught:
         train_model(model, data, nn.CrossEntropyLoss(), optimizer, num_epochs=1, progress=False)
-    error.__traceback__ = None  # it is kept by the list above, not by the kit
     message = str(caught.value)
     assert message.startswith("out of memory with batches of 8 at 16 pixels. ")
     assert "write batch_size=4 in load_data(...)" in message
     assert "BatchNorm" in message
-    gc.collect()
-    assert not [tensor for tensor in model.made if tensor() is not None]
+    assert model.made
+    assert not [tensor for tensor in model.made if tensor() is not None]  # `caught` is still there
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_other_errors_are_left_as_they_are():
-    model, data = Hungry(RuntimeError("mat1 and mat2"), only_training=True), vector_data()
+    model, data = Hungry(RuntimeError, "mat1 and mat2", only_training=True), vector_data()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         train_model(model, data, nn.CrossEntropyLoss(), optimizer, num_epochs=1, progress=False)

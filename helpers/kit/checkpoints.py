@@ -13,7 +13,9 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import io
 import json
+import pickle
 import re
 import weakref
 import zipfile
@@ -37,6 +39,8 @@ HELPERS = Path(__file__).resolve().parents[1]
 CODE = ("training.py", "data.py", "models.py")  # of helpers, which a result depends on
 SHORTEST_TEXT = 40  # characters: longer values are named but not shown
 
+# Of writing: the disk is full, or a schedule of one's own holds what cannot be written or read.
+_FAULTS = (KitError, OSError, RuntimeError, pickle.PickleError, AttributeError, TypeError)
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
@@ -192,15 +196,16 @@ class Checkpoints:
             self.stack = stack.pop_all()
 
     def _write_first(self) -> None:
-        """Write what the run starts from, and see whether that can be read; make room for it."""
+        """Write what the run starts from, make room for it, and see whether it can be read."""
         self._write()
         for path in self._others()[KEPT - 1 :]:
             path.unlink(missing_ok=True)
-        if self.path.exists():
-            try:
-                read_checkpoint(self.path)
-            except KitError as error:  # an optimizer of one's own may hold what cannot be read
-                self._tell(error)
+        stream = io.BytesIO()
+        try:
+            torch.save(plain({**self.parts.state(), "model": None}), stream)
+            torch.load(io.BytesIO(stream.getvalue()), weights_only=True)
+        except _FAULTS as error:
+            self._tell(error)
 
     def _resume(self) -> None:
         """Give the parts what the checkpoint holds, and say so."""
@@ -252,7 +257,7 @@ class Checkpoints:
         try:
             with written_atomically(self.path) as temporary:
                 torch.save(plain(content), temporary)
-        except (KitError, OSError, RuntimeError) as error:
+        except _FAULTS as error:
             self._tell(error)
 
     def _tell(self, error: Exception) -> None:

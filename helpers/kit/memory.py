@@ -6,7 +6,6 @@ import ctypes
 import functools
 import gc
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -58,8 +57,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory_explained(train: Callable[..., Any]) -> Callable[..., Any]:
     """Make a function of (model, data, ...) free what it held when memory runs out, and say so.
 
-    The traceback that a notebook keeps would hold the tensors of the step that failed, and with
-    them the memory that the next attempt needs. It is left empty here.
+    A notebook keeps the traceback of the last error: that of torch's own would hold the tensors of
+    the step that failed, and with them the memory that the next attempt needs.
     """
 
     @functools.wraps(train)
@@ -69,7 +68,7 @@ def out_of_memory_explained(train: Callable[..., Any]) -> Callable[..., Any]:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            traceback.clear_frames(error.__traceback__)
+        # The error is gone here, and with it the frames that held the tensors of the step.
         model.zero_grad(set_to_none=True)
         _give_back()
         raise KitError(_advice(data.train.batch_sampler.batch_size, data.size))
