@@ -359,3 +359,14 @@ def test_reading_keeps_what_can_be_read(hand_in, grader, tmp_path):
     assert len(read.records) == len(read.predictions) == 4
     assert len(read.log) == sum(len(n.code) for n in read.notebooks.values())
     assert read.changed == []
+
+
+@pytest.mark.parametrize(("length", "is_read"), [(600, True), (1_001, False)])
+def test_pictures_may_have_the_longest_names_that_systems_allow(length, is_read):
+    name = "花" * length
+    data = f"picture,label,prediction,probability\n{name},1,2,0.5\n".encode()
+    if is_read:
+        assert parse_predictions(data, "").pictures == [name]
+    else:
+        with pytest.raises(HandInError, match="too long a name"):
+            parse_predictions(data, "")

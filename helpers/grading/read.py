@@ -31,6 +31,7 @@ MOST_LOG = 16 * MB
 MOST_FAULTS = 30  # that are told
 LEAST_LIKENESS = 0.2  # of a notebook to the template that a renamed one may be
 TEXT_LIMIT = 200  # characters of an id or a name
+LONGEST_PICTURE = 1_000  # characters of a picture's id: a path, and a file's name may have 255
 
 
 @dataclass
@@ -231,7 +232,7 @@ def parse_predictions(data: bytes, sha256: str) -> Predictions:
         if len(taken) > MOST_ROWS:
             raise HandInError(f"more than {MOST_ROWS:,} lines")
         pictures, labels, guesses, chances = ([row[column] for row in taken] for column in columns)
-        if max(map(len, pictures), default=0) > TEXT_LIMIT:
+        if max(map(len, pictures), default=0) > LONGEST_PICTURE:
             raise HandInError("a picture has too long a name")
         probability = np.array(chances, dtype=float)
         if not np.isfinite(probability).all():
