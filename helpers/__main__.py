@@ -141,7 +141,9 @@ def _add_download(commands: argparse._SubParsersAction) -> None:
         "download",
         help="fetch a data set and the pretrained weights",
         description="Fetch what is missing of a data set and of the ImageNet weights of both "
-        "networks, and check every file. KIT_DATA and TORCH_HOME say where they are kept.",
+        "networks, and check every file. KIT_DATA and TORCH_HOME say where they are kept. What "
+        "is interrupted goes on where it stopped. Files fetched by hand count, too. KIT_MIRROR "
+        "may name a web folder of your own that has the same files; it is asked first.",
     )
     download.add_argument("--weights-only", action="store_true", help="only the weights, 162 MB")
     download.add_argument(
