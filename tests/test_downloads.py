@@ -506,6 +506,17 @@ def test_a_failed_download_of_flowers102_can_be_taken_up(mirror, tmp_path, name,
     assert listed(data / "flowers-102") == WHOLE
 
 
+def test_files_placed_by_hand_are_taken(mirror, tmp_path):
+    folder = tmp_path / "data" / "flowers-102"
+    folder.mkdir(parents=True)
+    for name, content in mirror.files.items():
+        if name != "good.bin":
+            (folder / name).write_bytes(content)
+    download_flowers102(tmp_path / "data", url_prefix=mirror.url)
+    assert listed(folder) == WHOLE
+    assert mirror.asked == []
+
+
 def test_unpacking_that_was_interrupted_is_done_again(mirror, tmp_path, monkeypatch):
     data = tmp_path / "data"
 

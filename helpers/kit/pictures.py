@@ -4,6 +4,7 @@ processor threads."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,26 +126,22 @@ def sort_out(
 
     Looks at all of a file that is no JPEG, so that none is found damaged later.
     """
-    sizes, faults = _for_each(_size_of_whole, paths, description)
+    sizes, faults = _for_each(functools.partial(_size, whole=True), paths, description)
     good = {path: size for i, (path, size) in enumerate(zip(paths, sizes, strict=True))
             if i not in faults}  # fmt: skip
     return good, {paths[index]: fault for index, fault in faults.items()}
 
 
-def _size(path: Path) -> tuple[int, int]:
+def _size(path: Path, *, whole: bool = False) -> tuple[int, int]:
+    """(width, height) of a picture; with `whole` all of the file is looked at, whatever it is."""
     with _opened(path) as image:
         size = image.size[::-1] if _turn(image) in SIDEWAYS else image.size
-        if image.format in ("JPEG", "MPO") and not _jpeg_is_ended(path):
-            image.load()
-    return size
-
-
-def _size_of_whole(path: Path) -> tuple[int, int]:
-    size = _size(path)
-    with _opened(path) as image:
-        if image.format == "PNG":
-            image.verify()  # of its check sums: much faster than decoding it
-        elif image.format not in ("JPEG", "MPO"):
+        if image.format in ("JPEG", "MPO"):
+            if not _jpeg_is_ended(path):
+                image.load()
+        elif whole and image.format == "PNG":
+            image.verify()  # the check sums: much faster than decoding
+        elif whole:
             image.load()
     return size
 
