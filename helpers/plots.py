@@ -14,7 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import LogFormatter
+from matplotlib.ticker import EngFormatter, LogFormatter, LogLocator, NullLocator
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -544,6 +544,9 @@ def plot_accuracy_against_costs(
                           label=result.title)  # fmt: skip
         axis.set(xscale="log", xlabel=name)
         axis.margins(x=0.15)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 500k, 2M
+        axis.xaxis.set_minor_locator(NullLocator())
     axes[0, 0].set(ylabel="test accuracy")
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
                   frameon=False, fontsize=8)  # fmt: skip
