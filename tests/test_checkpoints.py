@@ -524,11 +524,12 @@ def test_stop_without_a_checkpoint_keeps_the_best_weights_too(tmp_path):
 def test_stop_while_a_checkpoint_is_written_loses_no_epoch(epoch, tmp_path, monkeypatch, capsys):
     save, calls = torch.save, []
 
-    def stop(*arguments):
-        calls.append(1)
-        if len(calls) == epoch + 1:  # the first one is written before the first epoch
+    def stop(content, target):
+        calls.append(target)
+        files = sum(isinstance(one, Path) for one in calls)
+        if isinstance(target, Path) and files == epoch + 1:  # the first is before the first epoch
             raise KeyboardInterrupt
-        save(*arguments)
+        save(content, target)
 
     monkeypatch.setattr(torch, "save", stop)
     one = kernel()
@@ -699,8 +700,8 @@ def die_at(name: str, calls: int) -> None:
 
     def half(content, path):
         save(content, path)
-        seen.append(1)
-        if len(seen) == calls:
+        seen.extend([1] * isinstance(path, Path))
+        if len(seen) == calls and isinstance(path, Path):
             os.truncate(path, Path(path).stat().st_size // 2)
             os._exit(9)
 
@@ -720,8 +721,8 @@ def die_at(name: str, calls: int) -> None:
 @pytest.mark.parametrize(
     ("name", "calls"),
     [
-        *(("save", n) for n in (1, 2, 4, 7, 8)),
-        *(("replace", n) for n in (1, 2, 4, 7, 8, 9, 10)),
+        *(("save", n) for n in (1, 4, 7, 8)),
+        *(("replace", n) for n in (1, 4, 7, 9, 10)),
     ],
 )
 def test_killed_while_a_file_is_written(name, calls, tmp_path):
