@@ -20,17 +20,22 @@ class ExtensionRecipe(Recipe):
     dataset: str
     val_share: float  # of the training pictures
     per_class: int | None  # training pictures of each class that are used, None: all
-    table_epochs: int  # of the table; KIT_EPOCHS may have made num_epochs smaller
+    table_epochs: int  # that are meant; KIT_EPOCHS may have made num_epochs smaller
 
     @property
     def folder(self) -> str:
         """Where its result is kept: apart from the methods of the assignment."""
         return f"extensions/{self.notebook}/{folder_name(self.method)}"
 
-    def named(self, run: str) -> ExtensionRecipe:
-        """The same recipe for one of several runs, which are kept apart by their names."""
+    def named(self, run: str, *, num_epochs: int | None = None) -> ExtensionRecipe:
+        """The same recipe for one of several runs, which are kept apart by their names.
+
+        `num_epochs` is for a run that is meant to be of another length.
+        """
         folder_name(run)
-        return replace(self, method=run)
+        if num_epochs is None:
+            return replace(self, method=run)
+        return replace(self, method=run, num_epochs=num_epochs, table_epochs=num_epochs)
 
 
 def folder_name(run: str) -> str:

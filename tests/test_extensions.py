@@ -243,6 +243,14 @@ def test_runs_are_kept_apart_by_name():
     assert folder_name("../../a") == "a"
 
 
+def test_runs_that_are_meant_to_be_short_are_not_limited(monkeypatch):
+    monkeypatch.setenv("KIT_EPOCHS", "3")
+    limited = get_extension_recipe("07", "cnn", "full")
+    short = limited.named("short", num_epochs=2)
+    assert (short.num_epochs, short.table_epochs) == (2, 2)
+    assert (limited.named("a").num_epochs, limited.named("a").table_epochs) == (3, 10)
+
+
 # Records
 
 

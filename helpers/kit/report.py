@@ -172,20 +172,21 @@ def _extension(workspace: Workspace, stem: str) -> str:
     if not results:
         return ""
     sets = _each(_data_set(result.record["data"]) for result in results)
-    notes = _each(_run_note(result.record) for result in results)
+    notes = _each(note for result in results for note in _run_notes(result.record))
     note = f'\n<p class="note">{_e(notes)}</p>' if notes else ""
     return table(comparison_table(results), f"Runs of {stem}: {sets}") + note
 
 
-def _run_note(record: dict) -> str:
-    """What must be known of a run of an extension: drawings, and fewer epochs than the recipe's."""
-    recipe, notes = record["recipe"], [record["data"].get("note") or ""]
+def _run_notes(record: dict) -> Iterator[str]:
+    """What must be known of a run of an extension: drawings, and fewer epochs than were meant."""
+    if record["data"].get("note"):
+        yield record["data"]["note"]
+    recipe = record["recipe"]
     if recipe.get("table_epochs", 0) > recipe["num_epochs"]:
-        notes.append(
+        yield (
             f"{record['method']}: {recipe['num_epochs']} of {recipe['table_epochs']} epochs, "
             "limited by KIT_EPOCHS"
         )
-    return "; ".join(filter(None, notes))
 
 
 def _pairs(rows: Sequence[dict[str, str]]) -> str:
