@@ -9,7 +9,14 @@ from .compact_networks import (
     three_conv_cnn,
     vgg_like,
 )
-from .data import channel_statistics, few_per_class, load_data, only_classes, picture_sizes
+from .data import (
+    channel_statistics,
+    few_per_class,
+    load_data,
+    only_classes,
+    picture_sizes,
+    without_augmentation,
+)
 from .extension_recipes import get_extension_recipe
 from .models import (
     bn_cnn,

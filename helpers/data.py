@@ -370,6 +370,19 @@ def few_per_class(data: Data, count: int, *, seed: int) -> Data:
     return dataclasses.replace(data, train=train)
 
 
+def without_augmentation(data: Data) -> Data:
+    """The same data, with the training pictures as val and test see theirs."""
+    order = data.train.batch_sampler
+    train = make_loader(
+        data.train.dataset.plain(),
+        order.batch_size,
+        seed=order.seed,
+        shuffle=order.shuffle,
+        num_workers=data.train.num_workers,
+    )
+    return dataclasses.replace(data, train=train)
+
+
 def only_classes(data: Data, classes: Sequence[int]) -> Data:
     """The same data with these classes only, labelled 0, 1, ... in the order given.
 

@@ -20,6 +20,7 @@ from helpers import (
     load_data,
     picture_sizes,
     show_samples,
+    without_augmentation,
 )
 from helpers.data import (
     IMAGENET_MEAN,
@@ -332,3 +333,15 @@ def test_vector_data_is_data_as_well():
     data = vector_data((9, 4, 5), batch_size=4)
     assert [len(labels) for _, labels in data.train] == [4, 5]
     assert data.sizes == {"train": 9, "val": 4, "test": 5}
+
+
+def test_without_augmentation_an_epoch_is_as_plain_as_the_next(data):
+    plain = without_augmentation(data)
+    assert plain.train.dataset.ids == data.train.dataset.ids
+    assert len(plain.train) == len(data.train)
+    images, _ = data.train.dataset.plain().__getitems__([(index, 0) for index in range(36)])
+    expected = {tuple(image.flatten().tolist()) for image in images}
+    for _ in range(2):
+        seen = [tuple(image.flatten().tolist()) for images, _ in plain.train for image in images]
+        assert len(seen) == 36
+        assert set(seen) == expected
