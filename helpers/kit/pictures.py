@@ -57,7 +57,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     """An open picture of a kind and shape that can be used; raises `ValueError` for another."""
     with Image.open(path, formats=FORMATS) as image:
         if image.format == "TIFF":
-            image.load()  # only then does Pillow turn it upright, which it does for no other kind
+            # Pillow turns this kind upright itself; older versions know its size only then.
+            image.load()
         width, height = image.size
         if not 0 < max(image.size) <= LONGEST_SHAPE * min(image.size):
             raise ValueError(f"{width:,} x {height:,} pixels, too long and narrow to be a picture")
