@@ -93,7 +93,7 @@ _ROWS = {
     ],
     ("09", "compact"): [
         ("full",  32, .10, None, 128, 100, "AdamW", 3e-3, None, 1e-1, .1, 0, FLIP_AND_SHIFT),
-        ("mini",  32, .10,   20,  20,   4, "AdamW", 3e-3, None, 1e-1, .1, 0, FLIP_AND_SHIFT),
+        ("mini",  32, .10,   16,  10,   3, "AdamW", 3e-3, None, 1e-1, .1, 0, FLIP_AND_SHIFT),
     ],
     ("10", "cnn"): [
         ("full",  32, .20, None, 100,  10, "Adam",  1e-3, None, 0, .3, 0, PLAIN),

@@ -13,6 +13,7 @@ from nested import run_pytest
 import helpers
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+EXTENSIONS = NOTEBOOKS / "extensions"
 NAMES = (
     "01_dataset_tour",
     "02_batchnorm_cnn",
@@ -21,11 +22,16 @@ NAMES = (
     "05_efficientnet_b5_finetune",
     "06_comparison",
 )
-EACH = pytest.mark.parametrize("name", NAMES)
+FURTHER = sorted(path.stem for path in EXTENSIONS.glob("*.ipynb"))
+EACH = pytest.mark.parametrize("name", [*NAMES, *FURTHER])
+
+
+def path_of(name: str) -> Path:
+    return (NOTEBOOKS if name in NAMES else EXTENSIONS) / f"{name}.ipynb"
 
 
 def cells_of(name: str) -> list[nbformat.NotebookNode]:
-    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4).cells
+    return nbformat.read(path_of(name), as_version=4).cells
 
 
 def tags_of(cell: nbformat.NotebookNode) -> list[str]:
@@ -36,11 +42,18 @@ def test_there_are_exactly_these_notebooks():
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == list(NAMES)
 
 
+def test_each_extension_has_its_recipes():
+    from helpers.extension_recipes import NOTEBOOKS as OF_RECIPES
+
+    assert FURTHER
+    assert set(FURTHER) <= {name for name, _ in OF_RECIPES.values()}
+
+
 @EACH
 def test_notebook_can_be_committed(name):
     from helpers.kit.notebooks import notebook_faults
 
-    assert notebook_faults(NOTEBOOKS / f"{name}.ipynb") == []
+    assert notebook_faults(path_of(name)) == []
 
 
 @EACH
