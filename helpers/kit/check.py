@@ -22,7 +22,7 @@ from .folders import ROOT, folders, show_path
 OLDEST_PYTHON = (3, 10)
 INSTALL = "run `python -m pip install -r requirements.txt` in the folder of the kit"
 DOWNLOAD = "run `python -m helpers download`"
-LEAST_MEMORY, LEAST_DISK, FULL_DISK = 3e9, 0.3e9, 1.5e9  # bytes
+LEAST_MEMORY, LEAST_DISK, FULL_DISK = 3e9, 0.8e9, 2e9  # bytes; checkpoints included
 
 
 @dataclass(frozen=True)
