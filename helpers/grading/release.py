@@ -57,6 +57,7 @@ CODE_STUB = '# TODO: your code here\nraise NotImplementedError("this is yours to
 # name, so that nothing of the instructor's goes out because nobody thought of it ...
 STUDENT_PARTS = (
     ".gitignore",
+    "LICENSE",
     "README.md",
     "conftest.py",
     "data/mini",
