@@ -111,9 +111,15 @@ def write_labels(data_dir: Path, test: int = 600) -> Labels:
     chance = np.random.default_rng(102)
     total = 2040 + test
     numbers = chance.permutation(total) + 1
-    savemat(folder / "imagelabels.mat", {"labels": chance.integers(1, CLASSES + 1, (1, total))})
+    savemat(
+        folder / "imagelabels.mat",
+        {"labels": chance.integers(1, CLASSES + 1, (1, total))},
+        do_compression=True,
+    )
     sets = {"trnid": numbers[None, :1020], "valid": numbers[None, 1020:2040]}
-    savemat(folder / "setid.mat", sets | {"tstid": np.sort(numbers[None, 2040:])})
+    savemat(
+        folder / "setid.mat", sets | {"tstid": np.sort(numbers[None, 2040:])}, do_compression=True
+    )
     return read_labels(folder)
 
 

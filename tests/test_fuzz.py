@@ -25,7 +25,7 @@ from helpers.grading import cache, handin
 from helpers.grading.archive import HandInError
 from helpers.grading.cells import parse_json, parse_notebook
 from helpers.grading.gradebook import Grade, read_points
-from helpers.grading.labels import FILES, read_labels
+from helpers.grading.labels import read_labels
 from helpers.grading.read import parse_predictions
 from helpers.grading.rubric import LOOKS, read_rubric
 from helpers.grading.slim import slim_json
@@ -33,6 +33,7 @@ from helpers.kit.errors import KitError
 from helpers.kit.files import read_json, sha256, write_json
 from helpers.kit.flowers import DrawnFlowers
 from helpers.kit.folders import MINI_FOLDER
+from helpers.kit.label_files import LABEL_FILES
 from helpers.kit.notebooks import notebook_faults, read_notebook, run_faults, shown_text
 from helpers.kit.packing import pack, unpack
 from helpers.kit.pictures import decode_each, sort_out
@@ -277,12 +278,12 @@ class Bench:
         return st.one_of(files), read
 
     def label_files(self):
-        wholes = [(MINI_FOLDER / "flowers-102" / name).read_bytes() for name in FILES]
+        wholes = [(MINI_FOLDER / "flowers-102" / name).read_bytes() for name in LABEL_FILES]
         spoilt = st.tuples(*(st.one_of(st.just(whole), spoilt_file(whole)) for whole in wholes))
         return spoilt, self.read_label_files
 
     def read_label_files(self, data: tuple[bytes, bytes]) -> None:
-        for name, content in zip(FILES, data, strict=True):
+        for name, content in zip(LABEL_FILES, data, strict=True):
             self.put(content, name)
         labels = read_labels(self.folder)
         assert labels is not None
@@ -291,7 +292,7 @@ class Bench:
     def class_names(self):
         source = MINI_FOLDER / "flowers-102"
         (self.folder / "flowers-102").mkdir()
-        for name in FILES:
+        for name in LABEL_FILES:
             shutil.copy(source / name, self.folder / "flowers-102")
         whole = (source / "class_names.txt").read_bytes()
         return spoilt_file(whole), self.read_class_names
@@ -404,7 +405,7 @@ def test_every_reader_takes_the_good_file(bench):
     bench.read_notebook(json.dumps(bench.notebook()).encode())
     bench.read_handed_in_notebook(json.dumps(bench.notebook()).encode())
     bench.read_rubric(b'[[section]]\n[[section.line]]\nkey = "a"\npoints = 2\nlook = "profile"\n')
-    whole = [(MINI_FOLDER / "flowers-102" / name).read_bytes() for name in FILES]
+    whole = [(MINI_FOLDER / "flowers-102" / name).read_bytes() for name in LABEL_FILES]
     bench.read_label_files(tuple(whole))
     bench.kept_grades()[1]((bench.folder / "grade.json").read_bytes())
     assert cache.load(bench.folder / "grade.json").place == "a"

@@ -28,6 +28,8 @@ from helpers.grading.printed import _ACCURACY, epochs_printed, recorded_accuracy
 from helpers.grading.read import parse_predictions, read_hand_in, record_faults, time_of
 from helpers.grading.rubric import read_rubric
 from helpers.kit.errors import KitError
+from helpers.kit.folders import MINI_FOLDER
+from helpers.kit.label_files import HEADER, LABEL_FILES, is_whole
 from helpers.kit.sources import Listing
 
 FULL = 70  # points of the default rubric that do not wait for a person
@@ -294,6 +296,25 @@ def test_labels_have_the_kit_s_own_fingerprint(labels, tmp_path):
     from helpers.kit.identity import fingerprint_of
 
     assert only_test == fingerprint_of({"train": [], "val": [], "test": labels.test.items()})
+
+
+def test_a_label_file_with_any_byte_changed_is_not_read(labels, tmp_path):
+    """scipy could crash on one, and take Python with it."""
+    write_labels(tmp_path, test=150)
+    whole = (tmp_path / "flowers-102" / "setid.mat").read_bytes()
+    assert is_whole(whole)
+    for place in range(HEADER - 4, len(whole), 7):
+        spoilt = bytearray(whole)
+        spoilt[place] ^= 1 + place % 255
+        assert not is_whole(bytes(spoilt)), place
+    assert not is_whole(whole[:-1]) and not is_whole(whole + b"0") and not is_whole(whole[:HEADER])
+
+
+@pytest.mark.parametrize("name", LABEL_FILES)
+def test_the_drawn_label_files_are_known_by_their_hash(name):
+    whole = (MINI_FOLDER / "flowers-102" / name).read_bytes()
+    assert is_whole(whole)
+    assert not is_whole(whole[:-1] + bytes([whole[-1] ^ 1]))
 
 
 def test_damaged_labels_are_an_error(tmp_path):

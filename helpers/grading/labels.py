@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..kit.errors import KitError
 from ..kit.identity import fingerprint_of
+from ..kit.label_files import LABEL_FILES, is_whole
 
 SPLITS = {"train": "trnid", "val": "valid", "test": "tstid"}  # as setid.mat calls them
-FILES = ("imagelabels.mat", "setid.mat")
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,13 @@ def read_labels(folder: Path) -> Labels | None:
     """
     from scipy.io import loadmat
 
-    if not all((folder / name).is_file() for name in FILES):
+    if not all((folder / name).is_file() for name in LABEL_FILES):
         return None
     try:
-        labels, sets = (loadmat(folder / name) for name in FILES)
+        contents = [(folder / name).read_bytes() for name in LABEL_FILES]
+        if not all(map(is_whole, contents)):
+            raise ValueError("its check sum does not fit")
+        labels, sets = (loadmat(io.BytesIO(content)) for content in contents)
         known = labels["labels"][0]
         splits = {
             split: [

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from .errors import KitError, WriteError
 from .files import hash_of, only_writer, why_unwritten
-from .flowers import LABEL_FILES, NUM_PICTURES, flowers102_is_present
+from .flowers import NUM_PICTURES, flowers102_is_present
+from .label_files import LABEL_FILES
 from .pictures import sort_out
 from .progress import track
 

@@ -8,9 +8,9 @@ from torchvision.datasets import Flowers102
 
 from .errors import KitError
 from .folders import MINI_FOLDER
+from .label_files import DRAWN_MD5, LABEL_FILES
 
 NUM_PICTURES = 8189  # Nilsback and Zisserman, 2008; names image_00001.jpg ... image_08189.jpg
-LABEL_FILES = ("imagelabels.mat", "setid.mat")
 MINI_NOTE = "drawn flowers (mini profile), not photographs"
 
 
@@ -51,8 +51,8 @@ class DrawnFlowers(Flowers102):
     """
 
     _file_dict = {  # noqa: RUF012 (torchvision's own attribute)
-        "label": ("imagelabels.mat", "e6d94cded2fa97daa55d80dbc89221b8"),
-        "setid": ("setid.mat", "e63facb0950e6d268ea27eccd1f5913f"),
+        key: (name, DRAWN_MD5[name])
+        for key, name in zip(("label", "setid"), LABEL_FILES, strict=True)
     }
 
     def __init__(self, root: Path = MINI_FOLDER, split: str = "train") -> None:
