@@ -22,7 +22,7 @@ from torch import nn
 from .data import Data
 from .kit.checkpoints import check_finished
 from .kit.errors import KitError
-from .kit.files import json_text, only_writer, read_json, sha256, written_atomically
+from .kit.files import json_text, only_writer, read_json, save_tensors, sha256, written_atomically
 from .kit.identity import kit_version
 from .kit.records import record_fault
 from .models import count_parameters
@@ -83,7 +83,7 @@ def save_result(
             written_atomically(folder / "weights.pt") as weights,
             written_atomically(folder / "predictions.csv") as predictions,
         ):
-            torch.save({k: v.cpu() for k, v in model.state_dict().items()}, weights)
+            save_tensors({k: v.cpu() for k, v in model.state_dict().items()}, weights)
             text = predictions_csv(score, data.class_names)
             predictions.write_text(text, encoding="utf-8", newline="\n")
             record["files"] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -139,6 +140,21 @@ def test_a_result_is_saved_whole_or_not_at_all(saved):  # noqa: F811
 def test_the_message_about_a_result_names_the_file(saved):  # noqa: F811
     with full_disk(10), pytest.raises(WriteError, match=r"bn_cnn.(weights\.pt|predictions\.csv): "):
         save(saved)
+
+
+def test_weights_whose_end_is_lost_in_silence_are_noticed(saved, monkeypatch):  # noqa: F811
+    """As torch 2.7 leaves them."""
+    workspace, _, _ = saved
+    write = torch.save
+
+    def lose_the_end(content, path):
+        write(content, path)
+        os.truncate(path, path.stat().st_size - 20)
+
+    monkeypatch.setattr(torch, "save", lose_the_end)
+    with pytest.raises(WriteError, match=r"^cannot write .*No space left"):
+        save(saved)
+    assert not (workspace.results_dir / "bn_cnn" / "record.json").exists()
 
 
 def test_a_report_is_written_whole_or_not_at_all(workspace, tmp_path):

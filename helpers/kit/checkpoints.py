@@ -29,7 +29,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from .errors import Interrupted, KitError, WriteError
-from .files import only_writer, written_atomically
+from .files import only_writer, save_tensors, written_atomically
 from .identity import kit_version
 from .session_log import source_hash
 
@@ -256,7 +256,7 @@ class Checkpoints:
         }
         try:
             with written_atomically(self.path) as temporary:
-                torch.save(plain(content), temporary)
+                save_tensors(plain(content), temporary)
         except _FAULTS as error:
             self._tell(error)
 

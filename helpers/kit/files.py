@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,18 @@ def why_unwritten(error: BaseException) -> str:
         return error.strerror or str(error) if error.errno in DISK_ERRORS else ""
     is_torchs = any(word in str(error) for word in TORCH_WRITER)
     return "torch could not write all of it, the disk may be full" if is_torchs else ""
+
+
+def save_tensors(content: Any, path: Path) -> None:
+    """Write `content` as `torch.save` does, and notice when its end is lost.
+
+    torch 2.7 says nothing when the disk is full by then. Raises `OSError` in that case.
+    """
+    import torch
+
+    torch.save(content, path)
+    if not zipfile.is_zipfile(path):  # what makes it one stands at its end
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def write_text(path: Path, text: str) -> None:
