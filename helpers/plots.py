@@ -330,7 +330,7 @@ def show_grad_cam(
     )
     for row, image, label, shown in zip(axes, images, labels, range(len(images)), strict=True):
         for axis in row:
-            axis.imshow(_as_array(image))
+            axis.imshow(_as_array(denormalize(image, data.normalization)))
             axis.axis("off")
         row[0].set_title(data.class_names[int(label)], fontsize=8)
         for axis, heat, chance, guess in zip(

@@ -55,6 +55,15 @@ def checked_without_output(notebook):
     notebook.cells[2].outputs = []
 
 
+def warned(notebook):
+    notebook.cells[1].outputs = [v4.new_output("stream", name="stderr", text="careful")]
+
+
+def long_value(notebook):
+    result = v4.new_output("execute_result", {"text/plain": "Net(\n  fc\n)"}, execution_count=3)
+    notebook.cells[4].outputs = [result]
+
+
 def checked_with_stderr(notebook):
     notebook.cells[2].outputs.append(v4.new_output("stream", name="stderr", text="careful"))
 
@@ -98,6 +107,8 @@ FAULTS = [
     (first_is_not_one, "code cell 1 has the execution count 5"),
     (error_output, "code cell 1 ended in ValueError"),
     (checked_without_output, "code cell 2 is marked NBVAL_CHECK_OUTPUT but has no output"),
+    (warned, "code cell 1 writes to stderr"),
+    (long_value, "code cell 3 ends in a value whose text is long"),
     (checked_with_stderr, "code cell 2 is marked NBVAL_CHECK_OUTPUT but writes to stderr"),
     (long_cell, "code cell 1 has 26 lines"),
     (path_in_source, "code cell 1 holds the absolute path /home/somebody/data"),

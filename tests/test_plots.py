@@ -94,6 +94,15 @@ NETWORKS = {
 NO_NUMBERS = ("imshow one", "draw_network")  # of pictures: they need no note
 
 
+def test_grad_cam_is_drawn_over_the_picture_itself(data, cnn):
+    images, labels = (part[:2] for part in next(iter(data.val)))
+    figure = helpers.show_grad_cam(cnn, cnn[4], images, labels, data, count=1)
+    for row, image in enumerate(denormalize(images, data.normalization)):
+        for axis in figure.axes[2 * row : 2 * row + 2]:
+            shown = torch.as_tensor(axis.images[0].get_array())
+            assert torch.allclose(shown, image.permute(1, 2, 0), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", PICTURES)
 def test_figures_of_pictures(data, cnn, name):
     figure = PICTURES[name](data, cnn)

@@ -105,7 +105,7 @@ WRONG = {  # what stands in a solution, and what somebody may write instead
     "optim.SGD(\n    [": ["optim.RMSprop(\n    ["],
     "optim.SGD(\n    model": ["optim.RMSprop(\n    model"],
     "optim.AdamW(\n    [": ["optim.Adam(\n    ["],
-    'freeze(model, keep="fc")': ['freeze(model, keep="features")', "pass"],
+    'freeze(model, keep="fc")': ['freeze(model, keep="features")', "model"],
     "views=4": ["views=1"],
     "    model.fc.parameters(), lr": ["    model.parameters(), lr"],
 }

@@ -201,6 +201,17 @@ def _checked_faults(notebook: NotebookNode) -> Iterator[str]:
             yield f"code cell {number} is marked NBVAL_CHECK_OUTPUT but writes to stderr"
 
 
+def _display_faults(notebook: NotebookNode) -> Iterator[str]:
+    """What a cell shows without meaning to: warnings, and what a value calls itself."""
+    for number, cell in enumerate(code_cells(notebook), start=1):
+        if not is_checked(cell) and any(one.get("name") == "stderr" for one in cell.outputs):
+            yield f"code cell {number} writes to stderr: mend what it is warned of"
+        for output in cell.outputs:
+            is_result = output.output_type == "execute_result" and "image/png" not in output.data
+            if is_result and "\n" in output.data.get("text/plain", ""):
+                yield f"code cell {number} ends in a value whose text is long: give it a name"
+
+
 def _length_faults(notebook: NotebookNode) -> Iterator[str]:
     for number, cell in enumerate(code_cells(notebook), start=1):
         lines = len(cell.source.splitlines())
@@ -260,6 +271,7 @@ _CHECKS: tuple[Callable[[NotebookNode], Iterator[str]], ...] = (
     _order_faults,
     _error_faults,
     _checked_faults,
+    _display_faults,
     _length_faults,
     _path_faults,
     _kernel_faults,
