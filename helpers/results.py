@@ -41,6 +41,7 @@ class Result:
     ids: list[str]  # of the test pictures
     labels: torch.Tensor  # (pictures,) int64
     predictions: torch.Tensor  # (pictures,) int64
+    class_names: dict[int, str] = dataclasses.field(default_factory=dict)  # those that occur
 
     @property
     def method(self) -> str:
@@ -54,6 +55,19 @@ class Result:
     def hits(self) -> torch.Tensor:
         """(pictures,) bool: which predictions are right."""
         return self.predictions == self.labels
+
+    @property
+    def run(self) -> TrainingRun:
+        """The training run, as far as the record tells of it."""
+        record = self.record
+        return TrainingRun(
+            history=record["history"],
+            first_loss=record["first_loss"],
+            best_epoch=record["val"]["epoch"],
+            best_val_accuracy=record["val"]["accuracy"],
+            num_epochs=record["epochs"],
+            seconds=record["seconds"],
+        )
 
 
 def save_result(
@@ -254,6 +268,11 @@ def read_result(path: Path) -> Result:
             torch.tensor([_class_number(row[name], record) for row in rows])
             for name in ("label", "prediction")
         )
+        names = {
+            _class_number(row[number], record): row[name]
+            for row in rows
+            for number, name in (("label", "class"), ("prediction", "predicted_class"))
+        }
         correct = int((labels == predictions).sum())
         if [correct, len(rows)] != [record["test"]["correct"], record["test"]["total"]]:
             raise KitError(
@@ -265,7 +284,7 @@ def read_result(path: Path) -> Result:
                 f"{path} says that the accuracy is {record['test']['accuracy']}, its predictions "
                 f"say {correct / len(rows):.4f}: {again}"
             )
-        return Result(record, [row["picture"] for row in rows], labels, predictions)
+        return Result(record, [row["picture"] for row in rows], labels, predictions, names)
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise KitError(f"{path} or {table.name} is damaged ({error!r:.200}): {again}") from None
 

@@ -16,6 +16,7 @@ from nbformat import v4
 
 from helpers.kit import notebooks
 from helpers.kit.files import read_json, write_json
+from helpers.kit.pages import table
 from helpers.kit.report import write_report
 from helpers.recipes import METHODS
 from helpers.workspace import find_workspace
@@ -47,9 +48,13 @@ def notebook(tmp_path):
         v4.new_output("stream", name="stdout", text="a < b & c\n"),
     ]
     pictures[1].metadata = {"image/png": {"alt": "four roses"}}
+    drawn = [v4.new_output("display_data", {"image/png": png()})]
+    badge = "[![Open in Colab](https://example.org/badge.svg)](https://example.org/colab)"
     cells = [
-        v4.new_markdown_cell("# Fine-tuning\n\n$a_1 < b$ ![logo](https://example.org/x.png)"),
-        v4.new_code_cell("x = 1", execution_count=1),
+        v4.new_markdown_cell(
+            f"# Fine-tuning\n\n{badge} $a_1 < b$ ![logo](https://example.org/x.png)"
+        ),
+        v4.new_code_cell("plot_history(\n    run)", execution_count=1, outputs=drawn),
         v4.new_markdown_cell("#### Training\n\n[tour](01_dataset_tour.ipynb) [again](#Training)"),
         v4.new_code_cell("show()", execution_count=2, outputs=pictures),
         v4.new_markdown_cell("## Training\n\n<img src='//example.org/y.png'>"),
@@ -61,6 +66,10 @@ def notebook(tmp_path):
 
 def read(path) -> BeautifulSoup:
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def section_of(soup: BeautifulSoup, key: str):
+    return section_of(soup, key)
 
 
 def test_page_needs_nothing_else(workspace, notebook):
@@ -81,9 +90,100 @@ def test_every_picture_has_an_alternative_text(workspace, notebook):
     texts = [
         image.get("alt") for image in read(write_report(workspace, [notebook])).find_all("img")
     ]
-    assert len(texts) == 5
+    assert len(texts) == 3 + len(METHODS) + 3
     assert texts[0].startswith("Test accuracy with 95 % intervals: BN-CNN ")
-    assert texts[3:] == ["figure from notebook 03, cell 2", "four roses"]
+    assert texts[3].startswith("BN-CNN: loss and accuracy, epoch by epoch: on train from 20.0% to")
+    assert texts[-3:] == [
+        "Loss and accuracy over the epochs, train dashed and val solid, of one run or of several. "
+        "Notebook 03, “Fine-tuning”.",
+        "A figure. Notebook 03, “Training”.",
+        "four roses",
+    ]
+
+
+def test_pictures_that_are_not_kept_leave_their_words(workspace, notebook):
+    section = section_of(read(write_report(workspace, [notebook])), "nb-03")
+    assert section.find("a", href="https://example.org/colab").text == "Open in Colab"
+    assert "[picture not kept in the report: logo]" in section.text
+
+
+def test_each_method_has_a_section(workspace):
+    write_result(workspace.results_dir, "bn_cnn", right=0.5)
+    record = write_result(workspace.results_dir, "resnet18_extractor", right=1.0) / "record.json"
+    values = read_json(record)
+    values["recipe"] |= {"backbone_lr": None, "augment": {"flip": 0.5, "color_jitter": [0, 0.1]}}
+    write_json(record, values)
+    soup = read(write_report(workspace, []))
+    for card in soup.find(class_="cards").find_all("a"):
+        title = soup.find(id=card["href"][1:]).text
+        assert card.text.startswith(title)
+        section = section_of(soup, card["href"][1:])
+        said = {term.text: term.find_next("dd").text for term in section.find_all("dt")}
+        accuracy = card.strong.text
+        assert said["Test accuracy"].startswith(accuracy)
+        assert " s for 3 epochs, " in said["Training"]
+        assert section.find("figure")
+    assert "num epochs3" in section_of(soup, "method-bn-cnn").text
+    extractor = section_of(soup, "method-resnet18-extractor")
+    settings = {row.th.text: row.td.text for row in extractor.tbody.find_all("tr")}
+    wanted = {"num epochs": "3", "backbone lr": "none", "augment: flip": "0.5"}
+    assert settings == wanted | {"augment: color jitter": "0, 0.1"}
+    # The most frequent of the mistakes of the other one; the extractor makes none.
+    assert len(extractor.find_all("table")) == 1
+    mixed_up = section_of(soup, "method-bn-cnn").table
+    counts = [int(row.td.text) for row in mixed_up.tbody.find_all("tr")]
+    assert counts == sorted(counts, reverse=True) and 0 < sum(counts) <= 40
+    assert "rose / iris" in mixed_up.text and "mixes up most" in mixed_up.caption.text
+
+
+def test_answers_are_gathered_and_open_questions_named(workspace, tmp_path):
+    def cell(source: str, tag: str):
+        return v4.new_markdown_cell(source, metadata={"tags": [tag]})
+
+    def write(name: str, *cells):
+        nbformat.write(v4.new_notebook(cells=list(cells)), tmp_path / name)
+        return tmp_path / name
+
+    path = write(
+        "03_x.ipynb",
+        cell("**Question 1.** Why?", "question"),
+        v4.new_markdown_cell("a note of my own"),
+        cell("*Your answer:*\n\n# Because\n\n<script>alert(1)</script>`x < y`", "answer"),
+        cell("**Question 2.** How?", "question"),
+        cell("*Your answer:*", "answer"),
+    )
+    other = write("04_y.ipynb", cell("**Question 1.** When?", "question"))
+    soup = read(write_report(workspace, [path, other]))
+    section = section_of(soup, "answers")
+    problem = section.find(class_="problem").text
+    assert problem == "Not answered yet: notebook 03, question 2; notebook 04, question 1."
+    assert section.text.count("No answer yet.") == 2
+    answer = section.find("code", string="x < y").find_parent(class_="celltag_answer")
+    assert "Why?" in answer.find_previous_sibling(class_="celltag_question").text
+    assert "a note of my own" not in section.text and not section.find("script")
+    headings = [heading.text for heading in section.find_all("h3")]
+    assert headings == ["Notebook 03", "Because", "Notebook 04"]
+    path = write("04_y.ipynb", cell("Why?", "question"), cell("Because.", "answer"))
+    section = section_of(read(write_report(workspace, [path])), "answers")
+    assert section.find(class_="note").text == "The question is answered."
+
+
+def test_results_of_photographs_are_not_called_drawings(workspace):
+    record = write_result(workspace.results_dir, "bn_cnn") / "record.json"
+    values = read_json(record)
+    values["data"]["note"] = ""
+    write_json(record, values)
+    assert read(write_report(workspace, [])).find(class_="notice") is None
+
+
+def test_columns_of_numbers_are_flush_right():
+    rows = [{"Who": "1", "Share": "+5.0%", "Said": "3", "Time": ""}]
+    rows.append({"Who": "two", "Share": "1,000.5%", "Said": "below 0.1", "Time": "2.5 s"})
+    soup = BeautifulSoup(table(rows, "x"), "html.parser")
+    classes = [cell.get("class") for cell in soup.thead.find_all("th")]
+    assert classes == [None, ["number"], None, ["number"]]
+    for row in soup.tbody.find_all("tr"):
+        assert [cell.get("class") for cell in row.find_all(["th", "td"])] == classes
 
 
 def test_headings_and_links(workspace, notebook):
@@ -119,7 +219,7 @@ def test_extensions_are_listed_after_the_assignment(workspace, notebook, tmp_pat
     soup = read(write_report(workspace, [notebook, path]))
     ids = [section["aria-labelledby"] for section in soup.main.find_all("section")]
     assert ids[-3:] == ["nb-03", "extensions", "nb-07"]
-    shown = soup.find("section", {"aria-labelledby": "extensions"})
+    shown = section_of(soup, "extensions")
     assert "ResNet18 extractor" in shown.table.text
     assert "BN-CNN" not in shown.text
     assert "Runs of 07_x: Flowers102 (drawn)" in shown.caption.text
@@ -151,10 +251,10 @@ def test_tables_are_accessible(workspace):
     write_result(workspace.results_dir, "bn_cnn")
     write_result(workspace.results_dir, "resnet18_extractor", right=0.95)
     tables = read(write_report(workspace, [])).find_all("table")
-    assert len(tables) == 2
-    for table in tables:
-        assert table.caption.text
-        assert {head.get("scope") for head in table.find_all("th")} == {"col", "row"}
+    assert len(tables) == 2 + 2 * 2  # of both, and each method's mistakes and recipe
+    for one in tables:
+        assert one.caption.text
+        assert {head.get("scope") for head in one.find_all("th")} == {"col", "row"}
 
 
 @pytest.mark.parametrize(("count", "text"), [(1, "(cpu), 2 threads"), (3, "3 processes with 2")])

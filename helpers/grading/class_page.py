@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from ..kit.pages import escape, page, table
+from ..kit.pages import escape, page, table, terms
 from ..recipes import METHODS
 from .cells import Question, clean
 from .drawings import bars, scatter, strips
@@ -60,8 +60,7 @@ def _overview(grades: Sequence[Grade], rubric: Rubric) -> str:
         else "none",
         "Still to be read": f"up to {number(waiting)} points each",
     }
-    rows = "\n".join(f"<dt>{escape(n)}</dt><dd>{escape(f)}</dd>" for n, f in facts.items())
-    return f"<dl>\n{rows}\n</dl>"
+    return terms(facts)
 
 
 def _to_look_at(grades: Sequence[Grade]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..kit.pages import escape, page, table
+from ..kit.pages import escape, page, table, terms
 from .cells import Question, clean
 from .gradebook import TO_READ, Grade, number, rerun_rows
 from .rubric import Line, Rubric, Section
@@ -43,16 +43,13 @@ def _summary(grade: Grade, rubric: Rubric) -> str:
         "Profile": grade.profile,
         "Points": points,
     }
-    rows = "\n".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items() if fact
-    )
     notice = ""
     if grade.profile == "mini":
         notice = (
             '<p class="notice" role="note"><strong>These are results of the mini profile.</strong> '
             "Its pictures are drawings; the assignment is the full profile.</p>"
         )
-    return f"<dl>\n{rows}\n</dl>\n{notice}"
+    return f"{terms(facts)}\n{notice}"
 
 
 def _remarks(grade: Grade) -> str:

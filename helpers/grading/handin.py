@@ -179,19 +179,21 @@ class Question:
 
 def questions_of(notebook: NotebookNode) -> list[Question]:
     """The questions of a notebook, by the tags of their cells, each with its answer."""
-    questions = []
-    for place, cell in enumerate(notebook.cells):
-        if QUESTION not in tags_of(cell):
-            continue
-        answer = None
-        for other in notebook.cells[place + 1 :]:  # cells of the student's own may lie between
-            if QUESTION in tags_of(other):
-                break
-            if ANSWER in tags_of(other):
-                answer = answer_text(other.source)
-                break
-        questions.append(Question(len(questions) + 1, cell.source, answer))
-    return questions
+    return [
+        Question(number, cell.source, None if answer is None else answer_text(answer.source))
+        for number, (cell, answer) in enumerate(question_cells(notebook), start=1)
+    ]
+
+
+def question_cells(notebook: NotebookNode) -> list[tuple[NotebookNode, NotebookNode | None]]:
+    """The cell of each question and that of its answer; None where that one is gone."""
+    pairs: list[tuple[NotebookNode, NotebookNode | None]] = []
+    for cell in notebook.cells:
+        if QUESTION in tags_of(cell):
+            pairs.append((cell, None))
+        elif ANSWER in tags_of(cell) and pairs and pairs[-1][1] is None:
+            pairs[-1] = (pairs[-1][0], cell)  # cells of the student's own may lie between
+    return pairs
 
 
 def answer_text(source: str) -> str:

@@ -64,18 +64,30 @@ RECORD: dict[str | None, Any] = {
         "interval": (_share, _share),
     },
     "epochs": _positive,
+    "first_loss": _number,
+    "seconds": {None: _number},
     "training_seconds": _number,
     "weights": {"kind": _text, "source": _text},
     "parameters": {"total": _count, "trainable": _count},
+    "recipe": {"num_epochs": _positive},
     "machine": {
         "device": _text,
         "device_name": _text,
         "threads": _count,
+        "processes": _positive,
         "precision": _text,
         "system": _text,
     },
     "versions": {None: _text},
-    "history": [{"epoch": _count, "val_accuracy": _share}],
+    "history": [
+        {
+            "epoch": _count,
+            "train_loss": _number,
+            "train_accuracy": _share,
+            "val_loss": _number,
+            "val_accuracy": _share,
+        }
+    ],
     "files": {"predictions.csv": _text},
 }
 

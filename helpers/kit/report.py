@@ -1,37 +1,47 @@
-"""One HTML page of a whole run: the comparison, its figures, and every notebook as it ran."""
+"""One HTML page of a whole run: what came out, method by method, and every notebook as it ran."""
 
 from __future__ import annotations
 
 import base64
 import datetime
-import logging
-import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from bs4 import BeautifulSoup, Tag
 from matplotlib.figure import Figure
-from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
-from ..plots import plot_accuracy_against_time, plot_comparison, plot_val_curves
+from ..plots import (
+    COLORS,
+    plot_accuracy_against_time,
+    plot_comparison,
+    plot_history,
+    plot_val_curves,
+)
 from ..recipes import METHODS
-from ..results import Result, compare_pairs, comparison_table, load_results
+from ..results import (
+    Result,
+    class_accuracy,
+    compare_pairs,
+    comparison_table,
+    confused_pairs,
+    load_results,
+)
 from ..workspace import Workspace
 from .errors import KitError
 from .figures import png_of
 from .files import write_text
 from .flowers import MINI_NOTE
-from .notebooks import extension_paths, read_notebook
+from .notebook_html import answers_section, notebook_section, number_of, slug
+from .notebooks import extension_paths
 from .pages import escape as _e
-from .pages import page, table
+from .pages import page, table, terms
 
 DPI = 150
-NBCONVERT_HAS_NO_ALT = "No description has been provided for this image"
+MOST_PAIRS = 5  # of classes that a method mixes up
 
-_quiet = logging.getLogger("helpers.report")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
+# A part of the page: the id of its heading, its title and its HTML.
+Section = tuple[str, str, str]
 
 
 def write_report(workspace: Workspace, notebooks: Sequence[Path]) -> Path:
@@ -45,42 +55,46 @@ def write_report(workspace: Workspace, notebooks: Sequence[Path]) -> Path:
         pairs = compare_pairs(results)
     except KitError as error:
         results, pairs, problem = [], [], str(error)
+    numbers = {number_of(path) for path in notebooks}
+    further = [path for path in notebooks if path.stem in extension_paths()]
+    lessons = [path for path in notebooks if path not in further]
+    tables = [_extension(workspace, stem) for stem in extension_paths()]
     sections = [
         ("comparison", "Comparison", _comparison(results, problem)),
+        ("figures", "Figures", _figures(results)),
         ("pairs", "Is the difference real?", _pairs(pairs)),
-        ("figures", "Figures", "".join(_figures(results))),
+        *(_method(result) for result in results),
+        ("answers", "Answers", answers_section(lessons, numbers)),
+        ("machine", "Machine and versions", _machine(results)),
+        *(notebook_section(path, numbers) for path in lessons),
+        ("extensions", "Extensions", "\n".join(filter(None, tables))),
+        *(notebook_section(path, numbers) for path in further),
     ]
-    sections = [section for section in sections if section[2]]
-    numbers = {path.stem.partition("_")[0] for path in notebooks}
-    further = [path for path in notebooks if path.stem in extension_paths()]
-    sections += [notebook_section(path, numbers) for path in notebooks if path not in further]
-    tables = "\n".join(_extension(workspace, stem) for stem in extension_paths())
-    if tables.strip():
-        sections.append(("extensions", "Extensions", tables))
-    sections += [notebook_section(path, numbers) for path in further]
     target = workspace.results_dir / "report.html"
-    write_text(target, _page(workspace, results, sections))
+    write_text(target, _page(workspace, results, [one for one in sections if one[2]]))
     return target
 
 
-def _page(
-    workspace: Workspace, results: Sequence[Result], sections: Sequence[tuple[str, str, str]]
-) -> str:
-    """The page around the sections, each of which is an id, a title and its HTML."""
-    title = "Transfer learning: report of the assignment"
+def _page(workspace: Workspace, results: Sequence[Result], sections: Sequence[Section]) -> str:
+    """The page around the sections."""
+    names = _each(result.record["data"]["name"] for result in results)
+    title = f"Transfer learning on {names}" if names else "Transfer learning"
     contents = "\n".join(f'<li><a href="#{key}">{_e(name)}</a></li>' for key, name, _ in sections)
     body = "\n".join(
-        f'<section aria-labelledby="{key}">\n<h2 id="{key}">{_e(name)}</h2>\n{content}\n</section>'
+        f'<section aria-labelledby="{key}">\n<h2 id="{key}">{_e(name)}</h2>\n{content}\n'
+        '<p class="back"><a href="#contents">Contents</a></p>\n</section>'
         for key, name, content in sections
     )
     return page(
         title,
         f"""<header>
+<p class="kicker">Report of the assignment</p>
 <h1>{_e(title)}</h1>
 {_facts(workspace, results)}
 {_notice(workspace, results)}
+{_cards(results)}
 </header>
-<nav aria-label="Contents">
+<nav id="contents" aria-label="Contents">
 <ol>
 {contents}
 </ol>
@@ -92,6 +106,9 @@ def _page(
     )
 
 
+# What is said of all methods
+
+
 def _facts(workspace: Workspace, results: Sequence[Result]) -> str:
     """Who, what, where and when, as a list of terms."""
     records = [result.record for result in results]
@@ -99,14 +116,12 @@ def _facts(workspace: Workspace, results: Sequence[Result]) -> str:
     students = [record["student"] for record in records] or [workspace.student]
     facts = {
         "Student": _each(student or "none given" for student in students),
-        "Profile": workspace.profile,
         "Data set": _each(_data_set(record["data"]) for record in records) or "no result yet",
-        "Machine": _each(_machine(record) for record in records) or str(workspace.device),
+        "Profile": workspace.profile,
         "Results of": _each(record["finished"][:10] for record in records) or "no result yet",
         "Report of": now,
     }
-    rows = "\n".join(f"<dt>{_e(name)}</dt><dd>{_e(fact)}</dd>" for name, fact in facts.items())
-    return f"<dl>\n{rows}\n</dl>"
+    return terms(facts)
 
 
 def _each(values: Iterable[str]) -> str:
@@ -114,26 +129,16 @@ def _each(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(values))
 
 
-def _data_set(data: dict) -> str:
+def _data_set(data: Mapping[str, Any]) -> str:
     sizes = ", ".join(f"{count:,} {split}" for split, count in data["sizes"].items())
     left_out = f"; left out: {data['left_out']:,}" if data.get("left_out") else ""
     return f"{data['name']}, {data['classes']} classes: {sizes}{left_out}"
 
 
-def _machine(record: dict) -> str:
-    machine, versions = record["machine"], record["versions"]
-    count = machine["processes"]
-    processes = f"{count} processes with " if count > 1 else ""
-    return (
-        f"{machine['device_name']} ({machine['device']}), {processes}{machine['threads']} threads, "
-        f"{machine['precision']}, torch {versions['torch']}, {machine['system']}"
-    )
-
-
 def _notice(workspace: Workspace, results: Sequence[Result]) -> str:
     """What must be known before any number is read: that the pictures are drawings."""
     notes = _each(result.record["data"].get("note") or "" for result in results)
-    if not notes and workspace.profile == "mini":
+    if not results and workspace.profile == "mini":
         notes = MINI_NOTE
     if not notes:
         return ""
@@ -142,6 +147,23 @@ def _notice(workspace: Workspace, results: Sequence[Result]) -> str:
         "show that everything works and how the methods differ in a small world; they say nothing "
         "of real flowers.</p>"
     )
+
+
+def _cards(results: Sequence[Result]) -> str:
+    """The test accuracy of each method at a glance, in the colours of the figures."""
+    cards = []
+    for result, color in zip(results, COLORS, strict=False):
+        test = result.record["test"]
+        low, high = test["interval"]
+        cards.append(
+            f'<li><a href="#{_key(result)}" style="border-top-color: {color}">{_e(result.title)} '
+            f"<strong>{test['accuracy']:.1%}</strong> "
+            f"<small>{low:.1%} to {high:.1%}</small></a></li>"
+        )
+    if not cards:
+        return ""
+    label = "Test accuracy of each method, and its 95 % interval"
+    return f'<p class="note">{label}:</p>\n<ul class="cards">\n{"".join(cards)}\n</ul>'
 
 
 def _comparison(results: Sequence[Result], problem: str) -> str:
@@ -161,6 +183,158 @@ def _comparison(results: Sequence[Result], problem: str) -> str:
         weights = _each(result.record["weights"]["source"] for result in results)
         parts.append(f'<p class="note">Weights that training started from: {_e(weights)}.</p>')
     return "\n".join(parts)
+
+
+def _pairs(rows: Sequence[dict[str, str]]) -> str:
+    if not rows:
+        return ""
+    caption = (
+        "Each pair of methods on the same test pictures: exact McNemar test of the pictures that "
+        "only one of the two gets right"
+    )
+    return table(rows, caption)
+
+
+def _figures(results: Sequence[Result]) -> str:
+    """The three figures of the comparison; "" without a result."""
+    if not results:
+        return ""
+    rows = comparison_table(results)
+    scores = _each(
+        f"{row['Method']} {row['Test accuracy']} ({row['95 % interval']})" for row in rows
+    )
+    times = _each(f"{row['Method']} {row['Test accuracy']} after {row['Training']}" for row in rows)
+    bests = _each(
+        f"{result.title} best at epoch {result.record['val']['epoch']} with "
+        f"{result.record['val']['accuracy']:.1%}"
+        for result in results
+    )
+    figures = (
+        _figure(plot_comparison(results), "Test accuracy with 95 % intervals", scores),
+        _figure(plot_accuracy_against_time(results), "Test accuracy and training time", times),
+        _figure(plot_val_curves(results), "Accuracy on val, epoch by epoch", bests),
+    )
+    return f'<div class="figures">\n{"".join(figures)}</div>'
+
+
+def _figure(figure: Figure, caption: str, facts: str) -> str:
+    """A figure as a PNG in the page, with its numbers as alternative text."""
+    data = base64.b64encode(png_of(figure, dpi=DPI)).decode("ascii")
+    return (
+        f'<figure>\n<img alt="{_e(caption)}: {_e(facts)}" src="data:image/png;base64,{data}">\n'
+        f"<figcaption>{_e(caption)}</figcaption>\n</figure>\n"
+    )
+
+
+# One method
+
+
+def _key(result: Result) -> str:
+    return f"method-{slug(result.method)}"
+
+
+def _method(result: Result) -> Section:
+    """A method's own section: what came out, how training went, what is mixed up, the recipe."""
+    record, title = result.record, result.title
+    first, last = record["history"][0], record["history"][-1]
+    said = (
+        f"on train from {first['train_accuracy']:.1%} to {last['train_accuracy']:.1%}, on val from "
+        f"{first['val_accuracy']:.1%} to {last['val_accuracy']:.1%}, best at epoch "
+        f"{record['val']['epoch']} with {record['val']['accuracy']:.1%}"
+    )
+    caption = f"{title}: loss and accuracy, epoch by epoch"
+    tables = [table(_recipe_rows(record["recipe"]), f"Recipe of {title}")]
+    if mixed_up := _confused_rows(result):
+        tables.insert(0, table(mixed_up, f"Classes that {title} mixes up most on test"))
+    parts = (
+        terms(_outcome(result)),
+        _figure(plot_history(result.run, note=record["data"]["note"]), caption, said),
+        f'<div class="beside">\n{"".join(tables)}\n</div>',
+    )
+    return _key(result), title, "\n".join(parts)
+
+
+def _outcome(result: Result) -> dict[str, str]:
+    """What a method came to, and what it cost."""
+    record, test = result.record, result.record["test"]
+    (low, high), epochs = test["interval"], record["epochs"]
+    seconds, parameters = record["training_seconds"], record["parameters"]
+    accuracy = class_accuracy(result)
+    hardest = int(accuracy.nan_to_num(2.0).argmin())
+    return {
+        "Test accuracy": f"{test['accuracy']:.1%} ({test['correct']:,} of {test['total']:,}), "
+        f"95 % interval {low:.1%} to {high:.1%}",
+        "Val accuracy": f"{record['val']['accuracy']:.1%}, the number that chose epoch "
+        f"{record['val']['epoch']} of {epochs}",
+        "Training": f"{seconds:,.1f} s for {epochs} epochs, {seconds / epochs:,.2f} s each",
+        "Hardest class": f"{_class_name(result, hardest)}, {float(accuracy[hardest]):.1%} on test",
+        "Parameters": f"{parameters['total']:,}, of which {parameters['trainable']:,} were trained",
+        "Weights": record["weights"]["source"],
+        "Seed": str(record["seed"]),
+    }
+
+
+def _class_name(result: Result, number: int) -> str:
+    return result.class_names.get(number, f"class {number}")
+
+
+def _confused_rows(result: Result) -> list[dict[str, str]]:
+    """The pairs of classes that a method mixes up most, as rows of a table."""
+    return [
+        {
+            "Classes": f"{_class_name(result, one)} / {_class_name(result, other)}",
+            "Taken for each other": str(len(mistakes)),
+            "Pictures of both": str(int(((result.labels == one) | (result.labels == other)).sum())),
+        }
+        for one, other, mistakes in confused_pairs(result, MOST_PAIRS)
+    ]
+
+
+def _recipe_rows(recipe: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The settings of a run, as rows of a table."""
+    settings = {key: value for key, value in recipe.items() if key not in ("method", "profile")}
+    if isinstance(settings.get("augment"), Mapping):
+        augment = settings.pop("augment")
+        settings |= {f"augment: {key}": value for key, value in augment.items()}
+    return [
+        {"Setting": key.replace("_", " "), "Value": _setting(value)}
+        for key, value in settings.items()
+    ]
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_setting, value))
+    return "none" if value is None else str(value)
+
+
+# Beyond the methods
+
+
+def _machine(results: Sequence[Result]) -> str:
+    """What the methods ran on, and with which versions; each different value once."""
+    if not results:
+        return ""
+    records = [result.record for result in results]
+    facts = {
+        "Machine": _each(_machine_of(record["machine"]) for record in records),
+        "System": _each(record["machine"]["system"] for record in records),
+    }
+    names = dict.fromkeys(name for record in records for name in record["versions"])
+    versions = {
+        name: _each(record["versions"].get(name, "not noted") for record in records)
+        for name in names
+    }
+    return terms(facts | versions)
+
+
+def _machine_of(machine: Mapping[str, Any]) -> str:
+    count = machine["processes"]
+    processes = f"{count} processes with " if count > 1 else ""
+    return (
+        f"{machine['device_name']} ({machine['device']}), {processes}{machine['threads']} threads, "
+        f"{machine['precision']}"
+    )
 
 
 def _extension(workspace: Workspace, stem: str) -> str:
@@ -187,152 +361,3 @@ def _run_notes(record: dict) -> Iterator[str]:
             f"{record['method']}: {recipe['num_epochs']} of {recipe['table_epochs']} epochs, "
             "limited by KIT_EPOCHS"
         )
-
-
-def _pairs(rows: Sequence[dict[str, str]]) -> str:
-    if not rows:
-        return ""
-    caption = (
-        "Each pair of methods on the same test pictures: exact McNemar test of the pictures that "
-        "only one of the two gets right"
-    )
-    return table(rows, caption)
-
-
-def _figures(results: Sequence[Result]) -> Iterator[str]:
-    """The three figures of the comparison; none without a result."""
-    if not results:
-        return
-    scores = _each(
-        f"{row['Method']} {row['Test accuracy']} ({row['95 % interval']})"
-        for row in comparison_table(results)
-    )
-    times = _each(
-        f"{row['Method']} {row['Test accuracy']} after {row['Training']}"
-        for row in comparison_table(results)
-    )
-    bests = _each(
-        f"{result.title} best at epoch {result.record['val']['epoch']} with "
-        f"{result.record['val']['accuracy']:.1%}"
-        for result in results
-    )
-    yield _figure(plot_comparison, results, "Test accuracy with 95 % intervals", scores)
-    yield _figure(plot_accuracy_against_time, results, "Test accuracy and training time", times)
-    yield _figure(plot_val_curves, results, "Accuracy on val, epoch by epoch", bests)
-
-
-def _figure(
-    plot: Callable[[Sequence[Result]], Figure], results: Sequence[Result], caption: str, facts: str
-) -> str:
-    """A figure of the results as a PNG in the page, with its numbers as alternative text."""
-    data = base64.b64encode(png_of(plot(results), dpi=DPI)).decode("ascii")
-    return (
-        f'<figure>\n<img alt="{_e(caption)}: {_e(facts)}" src="data:image/png;base64,{data}">\n'
-        f"<figcaption>{_e(caption)}</figcaption>\n</figure>\n"
-    )
-
-
-def notebook_section(path: Path, numbers: Container[str] = ()) -> tuple[str, str, str]:
-    """An executed notebook as a section of the page: its id, its title and its HTML.
-
-    `numbers` are those of the notebooks on the page, for the links between them. Scripts and
-    whatever would be fetched are left out. Raises `KitError` for a damaged notebook.
-    """
-    notebook = read_notebook(path)
-    notebook.cells = [cell for cell in notebook.cells if cell.source.strip()]
-    exporter = HTMLExporter(
-        template_name="basic",
-        exclude_anchor_links=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        embed_images=True,
-        log=_quiet,
-    )
-    text, _ = exporter.from_notebook_node(notebook, {"metadata": {"path": str(path.parent)}})
-    soup = BeautifulSoup(text, "html.parser")
-    number = path.stem.partition("_")[0]
-    key = f"nb-{number}"
-    _make_safe(soup)
-    _describe_images(soup, number)
-    _make_ids_unique(soup, key)
-    title = _arrange_headings(soup, key) or path.stem.replace("_", " ")
-    _mend_links(soup, key, numbers)
-    for block in soup.find_all("pre"):
-        block["tabindex"] = "0"  # so that it can be scrolled without a mouse
-    return key, title if title.startswith(number) else f"{number} {title}", str(soup)
-
-
-def _make_safe(soup: BeautifulSoup) -> None:
-    """Take out what would run or be fetched."""
-    for tag in soup.find_all(
-        ["script", "style", "link", "meta", "base", "iframe", "object", "embed", "form", "template"]
-    ):
-        tag.decompose()
-    for tag in soup.find_all(True):
-        for name in list(tag.attrs):
-            address = re.sub(r"\s", "", str(tag.attrs[name])).lower()
-            runs = name.lower().startswith("on") or address.startswith(("javascript:", "vbscript:"))
-            if runs or name.lower() in ("srcset", "background", "poster"):
-                del tag.attrs[name]
-    for tag in soup.find_all(["img", "source", "video", "audio", "image"]):
-        if not str(tag.get("src", "")).startswith("data:"):
-            alt = tag.get("alt", "")
-            alt = "" if alt == NBCONVERT_HAS_NO_ALT else alt
-            tag.replace_with(f"[picture not kept in the report{': ' + alt if alt else ''}]")
-
-
-def _describe_images(soup: BeautifulSoup, number: str) -> None:
-    """Give every picture an alternative text; at least it says where it comes from."""
-    cells = soup.select("div.code_cell")
-    for image in soup.find_all("img"):
-        if image.get("alt", "").strip() not in ("", NBCONVERT_HAS_NO_ALT):
-            continue
-        cell = image.find_parent("div", class_="code_cell")
-        where = next((n for n, one in enumerate(cells, start=1) if one is cell), None)
-        image["alt"] = f"figure from notebook {number}" + (f", cell {where}" if where else "")
-
-
-def _make_ids_unique(soup: BeautifulSoup, key: str) -> None:
-    """Notebooks share a page: ids that they bring begin with the notebook's own."""
-    for tag in soup.find_all(id=True):
-        if re.fullmatch("h[1-6]", tag.name):
-            continue
-        tag["id"] = f"{key}-{_slug(tag['id'])}"
-
-
-def _arrange_headings(soup: BeautifulSoup, key: str) -> str:
-    """Take out the title, returned, and put the other headings below it, with no level skipped."""
-    headings: list[Tag] = soup.find_all(re.compile("^h[1-6]$"))
-    title, level, used = "", 2, set()
-    if headings and headings[0].name == "h1":
-        title = headings[0].get_text(" ", strip=True)
-        headings.pop(0).decompose()
-    for heading in headings:
-        level = max(3, min(int(heading.name[1]) + 1, level + 1, 6))
-        heading.name = f"h{level}"
-        base = name = f"{key}-{_slug(heading.get_text())}"
-        copies = 1
-        while name in used:
-            copies += 1
-            name = f"{base}-{copies}"
-        used.add(name)
-        heading["id"] = name
-    return title
-
-
-def _mend_links(soup: BeautifulSoup, key: str, numbers: Container[str]) -> None:
-    """Links to headings and to other notebooks lead to their places on this page."""
-    for link in soup.find_all("a", href=True):
-        address = link["href"]
-        other = re.fullmatch(r"(?:\.{1,2}/)?(?:extensions/)?(\d\d)_\w+\.ipynb(?:#.*)?", address)
-        if other and other[1] in numbers:
-            link["href"] = f"#nb-{other[1]}"
-        elif address.startswith("#"):
-            link["href"] = f"#{key}-{_slug(address[1:])}"
-        elif not re.match(r"(?:https?|mailto):", address):
-            link.unwrap()  # a file beside the notebook: not here
-
-
-def _slug(text: str) -> str:
-    """A heading as an id: lower case, with dashes."""
-    return re.sub(r"[^\w]+", "-", text.strip().lower()).strip("-") or "part"
