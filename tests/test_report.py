@@ -9,7 +9,7 @@ import re
 
 import nbformat
 import pytest
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, Tag
 from made_up import write_notebook, write_result
 from matplotlib.figure import Figure
 from nbformat import v4
@@ -68,8 +68,8 @@ def read(path) -> BeautifulSoup:
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
-def section_of(soup: BeautifulSoup, key: str):
-    return section_of(soup, key)
+def section_of(soup: BeautifulSoup, key: str) -> Tag:
+    return soup.find("section", {"aria-labelledby": key})
 
 
 def test_page_needs_nothing_else(workspace, notebook):
