@@ -60,9 +60,10 @@ def imshow(
     note: str = "",
     normalization: Normalization = IMAGENET,
 ) -> Figure:
-    """Show one picture (3, height, width) or several (pictures, 3, height, width).
+    """One picture or several, side by side, each below its title.
 
-    Pictures are uint8, or floats as the loaders give them, whose `normalization` is undone.
+    `images` are (3, height, width) or (pictures, 3, height, width), uint8, or floats as the loaders
+    give them, whose `normalization` is undone.
     """
     if images.dtype != torch.uint8:
         images = denormalize(images, normalization)

@@ -19,6 +19,7 @@ REFRESH = 0.5  # seconds between two redrawings of the bar
 QUIET = 2.0  # seconds: shorter work needs no bar, it would only flicker
 LONG = 300.0  # seconds: what a longer run will cost is said after its first batches
 SAMPLE = 4  # batches by which the cost is estimated; the first one also sets things up
+WIDTH = 20  # characters of the bar
 PATIENCE = 20.0  # seconds to wait for them
 
 
@@ -80,16 +81,26 @@ class EpochTable:
         self.batch += 1
         if self.epoch == self.loaded:
             self._estimate()
+        said = f"loss {loss:.3f}, accuracy {accuracy:.1%}{self._left()}"
         if self.bar is not None:
             self.bar.set_description(f"epoch {self.epoch + 1}/{self.num_epochs}", refresh=False)
-            self.bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}", refresh=False)
+            self.bar.set_postfix_str(said, refresh=False)
             self.bar.update()
         elif self.output is not None and time.perf_counter() - self.drawn > REFRESH:
-            done = round(30 * self.batch / self.batches)
+            done = round(WIDTH * self.batch / self.batches)
             self._draw(
-                f"{self.epoch + 1:>4}/{self.num_epochs:<4} [{'#' * done}{'.' * (30 - done)}] "
-                f"batch {self.batch}/{self.batches}, loss {loss:.3f}, accuracy {accuracy:.1%}"
+                f"{self.epoch + 1:>4}/{self.num_epochs:<4} [{'#' * done}{'.' * (WIDTH - done)}] "
+                f"{self.batch}/{self.batches}, {said}"
             )
+
+    def _left(self) -> str:
+        """What is left of the run, judged by what has passed; "" until a few batches can tell."""
+        passed = (self.epoch - self.loaded) * self.batches + self.batch
+        if passed < SAMPLE:
+            return ""
+        to_run = (self.num_epochs - self.epoch) * self.batches - self.batch
+        seconds = (time.perf_counter() - self.started) / passed * to_run
+        return f", {duration(seconds)} left"
 
     def epoch_done(self, row: dict[str, float], *, is_best: bool) -> None:
         """Add an epoch's line; in a long run only every n-th is shown."""
