@@ -200,6 +200,12 @@ def _add_release(commands: argparse._SubParsersAction) -> None:
         help="first run the notebooks with their solutions on the mini profile: every assert that "
         "students get must hold",
     )
+    release.add_argument(
+        "--repository",
+        metavar="OWNER/NAME",
+        help="where on GitHub you will put it (OWNER/NAME@BRANCH if not main): the notebooks get "
+        "badges that open them in Google Colab, and a first cell that works there",
+    )
     release.set_defaults(command=_release)
 
 
@@ -369,7 +375,12 @@ def _submit(options: argparse.Namespace) -> int:
 def _release(options: argparse.Namespace) -> int:
     from .grading.release import release
 
-    release(options.out, nbgrader=options.nbgrader, check=options.check)
+    release(
+        options.out,
+        nbgrader=options.nbgrader,
+        check=options.check,
+        repository=options.repository,
+    )
     return 0
 
 

@@ -38,6 +38,7 @@ from ..kit.notebooks import (
     select_notebooks,
     tags_of,
 )
+from .colab import for_colab, repository_of
 from .handin import (
     ANSWER,
     ANSWER_STUB,
@@ -77,14 +78,18 @@ SHORTEST_SECRET = 30  # characters: a shorter solution may stand elsewhere by ch
 _STUDENT_ID = re.compile(r"""\bstart\(\s*(?:student\s*=\s*)?["']([^"']+)["']""")
 
 
-def release(out: Path, *, nbgrader: Path | None = None, check: bool = False) -> None:
+def release(
+    out: Path, *, nbgrader: Path | None = None, check: bool = False, repository: str | None = None
+) -> None:
     """Write the student's edition of the kit into the new or empty folder `out`.
 
     With `nbgrader`, the notebooks with their solutions and nbgrader's metadata go there. With
     `check`, they are first executed on the mini profile, so that each of their asserts is known to
-    hold. Raises `KitError` when the notebooks have faults, which are printed a line each, when a
-    folder is not empty, or cannot be written; then nothing is written.
+    hold. With `repository`, "owner/name" on GitHub, the notebooks get badges that open them from
+    there in Google Colab. Raises `KitError` when the notebooks have faults, which are printed a
+    line each, when a folder is not empty, or cannot be written; then nothing is written.
     """
+    place = None if repository is None else repository_of(repository)
     targets = [Path(folder).resolve() for folder in (out, nbgrader) if folder is not None]
     for number, target in enumerate(targets):
         if target in targets[:number] or not _is_empty(target):
@@ -93,6 +98,12 @@ def release(out: Path, *, nbgrader: Path | None = None, check: bool = False) -> 
     students = _students_editions(solutions)
     extensions = {path.name: read_notebook(path) for path in extension_paths().values()}
     extensions = _students_editions(extensions)
+    if place is not None:
+        students = {n: for_colab(one, place, notebook_path(n)) for n, one in students.items()}
+        extensions = {
+            n: for_colab(one, place, notebook_path(f"{EXTENSIONS}/{n}"))
+            for n, one in extensions.items()
+        }
     if check:
         _run_solutions()
     with _filled_folder(targets[0]) as folder:
@@ -104,6 +115,8 @@ def release(out: Path, *, nbgrader: Path | None = None, check: bool = False) -> 
             editions = {name: nbgrader_edition(name, one) for name, one in solutions.items()}
             _write_notebooks(folder, editions)
     _tell(students, targets)
+    if place is not None:
+        print(f"the badges work once {show_path(targets[0])} is {repository} on GitHub")
 
 
 def _students_editions(solutions: Mapping[str, NotebookNode]) -> dict[str, NotebookNode]:
