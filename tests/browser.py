@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages, driven over its DevTools protocol; without a network.
+"""A headless Chromium for tests of pages, driven over its DevTools protocol.
 
 `python tests/browser.py PAGE PICTURE` takes a picture of a page, as those in docs/.
 """
@@ -34,13 +34,13 @@ def find_browser() -> str | None:
 
 
 class Browser:
-    """One tab. Use it as a context manager.
+    """One tab, without a network unless `offline` is False. Use it as a context manager.
 
     After `open`, `faults` holds what the page did that it must not: errors and warnings of its
     console, exceptions, dialogs, and addresses that it asked for besides its own file.
     """
 
-    def __init__(self, program: str, profile: Path) -> None:
+    def __init__(self, program: str, profile: Path, *, offline: bool = True) -> None:
         import websocket
 
         self.faults: list[str] = []
@@ -63,8 +63,9 @@ class Browser:
             raise
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
-        offline = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        self.call("Network.emulateNetworkConditions", **offline)
+        if offline:
+            no_network = dict.fromkeys(("latency", "downloadThroughput", "uploadThroughput"), 0)
+            self.call("Network.emulateNetworkConditions", offline=True, **no_network)
 
     def _port(self, path: Path) -> int:
         """The port that the browser has chosen, as soon as it tells."""
@@ -112,9 +113,10 @@ class Browser:
         elif name == "Page.loadEventFired":
             self.loaded = True
 
-    def open(self, page: Path, *, width: int, height: int = 800) -> None:
-        """Show a file in a window of that size in CSS pixels, and wait until it is loaded."""
-        self.faults, self.loaded, self.address = [], False, page.resolve().as_uri()
+    def open(self, page: Path | str, *, width: int, height: int = 800) -> None:
+        """Show a file, or an address, in a window of that size in CSS pixels; waits for it."""
+        self.address = page if isinstance(page, str) else page.resolve().as_uri()
+        self.faults, self.loaded = [], False
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -127,10 +129,21 @@ class Browser:
             self._notice(json.loads(self.socket.recv()))
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression gives on the page."""
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        """What a JavaScript expression gives on the page, at last if it is a promise."""
+        result = self.call(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
+
+    def wait_for(self, expression: str, seconds: float) -> Any:
+        """The first value of an expression that is not false; fails after so many seconds."""
+        ends = time.monotonic() + seconds
+        while time.monotonic() < ends:
+            if found := self.value(expression):
+                return found
+            time.sleep(0.1)
+        raise AssertionError(f"not within {seconds:.0f} s: {expression}")
 
     def press_tab(self) -> None:
         """Press the Tab key as a person does."""
@@ -142,10 +155,21 @@ class Browser:
         """What the window shows, as a PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot")["data"])
 
+    def pdf(self) -> bytes:
+        """The page as it would be printed, on the paper that its sheet asks for."""
+        printed = self.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+        return base64.b64decode(printed["data"])
 
-def main(arguments: Sequence[str] | None = None) -> None:
+
+def save_picture(png: bytes, path: Path) -> None:
+    """Write a picture of a page as a small PNG of 256 colours."""
     from PIL import Image
 
+    picture = Image.open(io.BytesIO(png)).convert("RGB").quantize(256)
+    picture.save(path, optimize=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Take a picture of a page, in 256 colours.")
     parser.add_argument("page", type=Path, help="an HTML file")
     parser.add_argument("picture", type=Path, help="the PNG to write")
@@ -157,8 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         one.open(options.page, width=options.width, height=options.height)
         one.value("document.documentElement.style.scrollBehavior = 'auto'")
         one.value(f"document.querySelector({options.at!r}).scrollIntoView()")
-        picture = Image.open(io.BytesIO(one.picture())).convert("RGB").quantize(256)
-    picture.save(options.picture, optimize=True)
+        save_picture(one.picture(), options.picture)
 
 
 if __name__ == "__main__":
