@@ -44,7 +44,8 @@ WATCH = """
     && one.model.sharedModel.getSource().includes("train_model("));
   const area = notebook.widgets[place].outputArea;
   const look = () => {
-    const text = area.model.toJSON().flatMap(one => one.text ?? one.data?.["text/plain"] ?? "").join("");
+    const outputs = area.model.toJSON();
+    const text = outputs.flatMap(one => one.text ?? one.data?.["text/plain"] ?? "").join("");
     if (text !== window.shown.at(-1)?.text)
       window.shown.push({text, height: area.node.offsetHeight});
   };
@@ -135,11 +136,9 @@ class Lab:
                 path = folder / f"{name}.jupyterlab-settings"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(json.dumps(values), encoding="utf-8")
-        environment = {
-            key: value for key, value in os.environ.items() if not key.startswith("KIT_")
-        }
-        environment |= {name: str(self.folder / name) for name in names}
-        return environment | {"PYTHONPATH": str(self.kit), "KIT_PROFILE": "mini"}
+        outer = {key: value for key, value in os.environ.items() if not key.startswith("KIT_")}
+        own = {name: str(self.folder / name) for name in names}
+        return {**outer, **own, "PYTHONPATH": str(self.kit), "KIT_PROFILE": "mini"}
 
     def _address(self, path: str) -> str:
         return f"http://127.0.0.1:{self.port}/{path}?token={self.token}"
