@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import re
@@ -12,7 +13,6 @@ from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode, v4
 
-from .. import plots
 from ..grading.handin import answer_text, question_cells
 from .notebooks import read_notebook
 from .pages import escape
@@ -22,6 +22,7 @@ NO_ANSWER = "*No answer yet.*"
 _HEADING = re.compile("^h[1-6]$")
 _CALL = re.compile(r"\b([a-z]\w*)\(")
 
+_kit = importlib.import_module("..", __package__)  # with all names that notebooks use
 _quiet = logging.getLogger("helpers.report")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False
@@ -154,9 +155,9 @@ def _shown_by(image: Tag) -> str:
 
 
 def _figures_called(source: str) -> Iterator[str]:
-    """The first paragraph of what each function of `helpers.plots` in a cell says of itself."""
+    """The first paragraph of what each function in a cell that draws says of itself."""
     for name in _CALL.findall(source):
-        plot = getattr(plots, name, None)
+        plot = getattr(_kit, name, None)
         if inspect.isfunction(plot) and plot.__annotations__.get("return") == "Figure":
             first = (inspect.getdoc(plot) or "").partition("\n\n")[0]
             yield " ".join(first.replace("`", "").split())
