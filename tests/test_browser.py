@@ -7,6 +7,7 @@ tried as well (`npm pack axe-core` fetches it).
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import breakages
@@ -26,6 +27,7 @@ from helpers.workspace import find_workspace
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason="there is no Chromium here")
 PHONE, DESK = 360, 1280  # CSS pixels
+PAPER = 680  # of A4, without its margins
 PAGES = ("class", "feedback", "scripts", "report")
 
 # Every text with its colour, the colour behind it, and its size: those of too little contrast.
@@ -70,6 +72,12 @@ TOO_WIDE = """
     if (["auto", "scroll", "hidden"].includes(getComputedStyle(p).overflowX)) return false;
   return true;
 }).map(e => e.outerHTML.slice(0, 100))
+"""
+# What would have to be scrolled to be seen whole.
+SCROLLING = """
+[...document.body.querySelectorAll("*")].filter(e =>
+  getComputedStyle(e).overflowX !== "visible" && e.scrollWidth > e.clientWidth + 1
+).map(e => e.outerHTML.slice(0, 100))
 """
 # The height of the smallest letters, in CSS pixels; those of a drawing grow and shrink with it.
 SMALLEST = """
@@ -175,6 +183,28 @@ def test_all_of_a_page_fits_a_phone(browser, pages, name):
         assert max(wide) <= browser.value("innerWidth") == PHONE
     small = browser.value(SMALLEST)
     assert small >= 9
+
+
+@pytest.fixture
+def in_print(browser):
+    """The browser as it shows pages in print."""
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    yield browser
+    browser.call("Emulation.setEmulatedMedia", media="")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_is_cut_off_in_print(in_print, pages, name):
+    in_print.open(pages[name], width=PAPER)
+    assert in_print.value(TOO_WIDE) == []
+    assert in_print.value(SCROLLING) == []
+    assert in_print.value("document.querySelector('nav')?.getClientRects().length ?? 0") == 0
+
+
+def test_a_report_prints_on_a4(browser, pages):
+    browser.open(pages["report"], width=DESK)
+    sizes = set(re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", browser.pdf()))
+    assert [[round(float(side)) for side in size] for size in sizes] == [[595, 842]]
 
 
 @pytest.mark.parametrize("name", PAGES)
