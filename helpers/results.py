@@ -204,13 +204,15 @@ def load_results(
 ) -> list[Result]:
     """Read the results of this profile, in the order of the notebooks; [] when there is none.
 
-    With the name of an `extension` notebook, its runs are read instead of the methods of the
-    assignment, in the order in which they were recorded; they may be about several tasks. Raises
-    `KitError` when a record is damaged or of another version, when records come from different
-    profiles, data sets or students, and, with `data`, when they are not about it.
+    After the methods of the assignment come results that were saved under other names. With the
+    name of an `extension` notebook, its runs are read instead, in the order in which they were
+    recorded; they may be about several tasks. Raises `KitError` when a record is damaged or of
+    another version, when records come from different profiles, data sets or students, and, with
+    `data`, when they are not about it.
     """
     if extension is None:
         paths = [workspace.results_dir / method / "record.json" for method in METHODS]
+        paths += sorted(set(workspace.results_dir.glob("*/record.json")) - set(paths))
     else:
         found = (workspace.results_dir / "extensions" / extension).glob("*/record.json")
         paths = sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))

@@ -144,6 +144,17 @@ def test_results_come_in_the_order_of_the_notebooks(workspace):
     assert [result.method for result in load_results(workspace)] == list(METHODS)
 
 
+def test_a_network_of_ones_own_is_compared_after_those_of_the_assignment(workspace, tmp_path):
+    own = write_result(tmp_path, "bn_cnn", student=None)
+    edit(own / "record.json", lambda record: record.update(method="a_cnn"))
+    write_result(workspace.results_dir, "resnet18_extractor", student=None)
+    own.rename(workspace.results_dir / "a_cnn")
+    results = load_results(workspace)
+    assert [result.title for result in results] == ["ResNet18 extractor", "a_cnn"]
+    assert len(comparison_table(results)) == 2 and len(compare_pairs(results)) == 1
+    assert 'href="#method-a-cnn"' in write_report(workspace, []).read_text(encoding="utf-8")
+
+
 # What is refused
 
 
