@@ -168,14 +168,6 @@ def test_answers_are_gathered_and_open_questions_named(workspace, tmp_path):
     assert section.find(class_="note").text == "The question is answered."
 
 
-def test_results_of_photographs_are_not_called_drawings(workspace):
-    record = write_result(workspace.results_dir, "bn_cnn") / "record.json"
-    values = read_json(record)
-    values["data"]["note"] = ""
-    write_json(record, values)
-    assert read(write_report(workspace, [])).find(class_="notice") is None
-
-
 def test_columns_of_numbers_are_flush_right():
     rows = [{"Who": "1", "Share": "+5.0%", "Said": "3", "Time": ""}]
     rows.append({"Who": "two", "Share": "1,000.5%", "Said": "below 0.1", "Time": "2.5 s"})

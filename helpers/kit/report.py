@@ -129,7 +129,7 @@ def _each(values: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(values))
 
 
-def _data_set(data: Mapping[str, Any]) -> str:
+def _data_set(data: dict) -> str:
     sizes = ", ".join(f"{count:,} {split}" for split, count in data["sizes"].items())
     left_out = f"; left out: {data['left_out']:,}" if data.get("left_out") else ""
     return f"{data['name']}, {data['classes']} classes: {sizes}{left_out}"
@@ -138,7 +138,7 @@ def _data_set(data: Mapping[str, Any]) -> str:
 def _notice(workspace: Workspace, results: Sequence[Result]) -> str:
     """What must be known before any number is read: that the pictures are drawings."""
     notes = _each(result.record["data"].get("note") or "" for result in results)
-    if not results and workspace.profile == "mini":
+    if not notes and workspace.profile == "mini":
         notes = MINI_NOTE
     if not notes:
         return ""
