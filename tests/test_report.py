@@ -148,7 +148,7 @@ def test_answers_are_gathered_and_open_questions_named(workspace, tmp_path):
         "03_x.ipynb",
         cell("**Question 1.** Why?", "question"),
         v4.new_markdown_cell("a note of my own"),
-        cell("*Your answer:*\n\n# Because\n\n<script>alert(1)</script>`x < y`", "answer"),
+        cell("*Your answer:*\n\n# Because\n\n<script>alert(1)</script>\n\n`x < y`", "answer"),
         cell("**Question 2.** How?", "question"),
         cell("*Your answer:*", "answer"),
     )
