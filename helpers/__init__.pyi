@@ -11,6 +11,8 @@ from .compact_networks import (
 )
 from .data import (
     channel_statistics,
+    describe_data,
+    duplicates_across_splits,
     few_per_class,
     load_data,
     only_classes,
@@ -64,4 +66,4 @@ from .results import (
     save_result,
 )
 from .training import autocast, compute_features, test, train_model
-from .workspace import start
+from .workspace import choose_dataset, start

@@ -45,7 +45,10 @@ def _parser() -> argparse.ArgumentParser:
         "Exit status 0 when the mini profile can run, else 1.",
     )
     check.add_argument(
-        "--dataset", metavar="NAME", help="also look at each picture of a data set or folder"
+        "--dataset",
+        metavar="NAME",
+        help="also look at each picture of a data set or folder (default: the one that notebook 01 "
+        "has chosen, if it is not Flowers102)",
     )
     check.set_defaults(command=_check)
     _add_submit(commands)
@@ -73,7 +76,8 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
         "--profile",
         choices=("mini", "full"),
         help="mini: drawn flowers, minutes; full: Flowers102, hours on a CPU "
-        "(default: KIT_PROFILE, else full when Flowers102 is there, else mini)",
+        "(default: KIT_PROFILE, else full when Flowers102 is there, else mini; see the README "
+        "for other pictures than flowers)",
     )
     run.add_argument(
         "--notebooks",
@@ -114,10 +118,9 @@ def _add_train(commands: argparse._SubParsersAction) -> None:
     train.add_argument("--profile", metavar="NAME", help="mini or full (default: as for run)")
     train.add_argument(
         "--dataset",
-        default="Flowers102",
         metavar="NAME",
         help="a data set that the assignment allows, or a folder of class folders in the data "
-        "folder (default: Flowers102, drawn on the mini profile)",
+        "folder (default: as notebook 01 has chosen, else Flowers102, drawn on the mini profile)",
     )
     train.add_argument(
         "--device", metavar="NAME", help="cpu, cuda or mps (default: the fastest there is)"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from .workspace import Workspace
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 EVALUATION_BATCH = 64
+FEW = 10  # training pictures of a class: with fewer, little can be learned of it
 
 
 class Normalization(NamedTuple):
@@ -54,6 +56,8 @@ class Data:
     note: str = ""  # what every figure of these pictures must say, "" when nothing
     feature_seconds: float = 0.0  # spent on computing features, see compute_features
     left_out: tuple[str, ...] = ()  # files of a folder that are no part of it, with the reason
+    made_splits: tuple[str, ...] = ()  # the splits that were made here: the data set has none
+    all_sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)  # if a part was taken
     normalization: Normalization = IMAGENET  # of the images
 
     @property
@@ -212,7 +216,7 @@ def load_data(
     size: int,
     batch_size: int,
     augment: Augmentation | SmallAugmentation,
-    dataset: str | Path = "Flowers102",
+    dataset: str | Path | None = None,
     num_workers: int = 0,
     extension: bool = False,
     val_share: float = 0.25,
@@ -220,12 +224,14 @@ def load_data(
 ) -> Data:
     """Load a data set with its train, val and test splits.
 
-    `dataset` is "Flowers102" (drawn flowers on the mini profile), another torchvision set that the
-    assignment allows ("OxfordIIITPet", "DTD", "FGVCAircraft", "EuroSAT"), or a folder of class
-    folders, with or without train/, val/ and test/ above them. Missing splits are made by class
-    and by seed. Pictures are scaled to a short side of 8/7 `size`, as ImageNet's 256 for 224.
-    Files of a folder that cannot be used are named and left out, as if they were not there; a
-    damaged picture of a published set is an error.
+    `dataset` is by default the workspace's: "Flowers102" (drawn flowers on the mini profile), or
+    what `choose_dataset` was given: another torchvision set that the assignment allows
+    ("OxfordIIITPet", "DTD", "FGVCAircraft", "EuroSAT"), or a folder of class folders, with or
+    without train/, val/ and test/ above them. Missing splits are made by class and by seed.
+    Pictures are scaled to a short side of 8/7 `size`, as ImageNet's 256 for 224. Copies in a
+    folder, and files that cannot be used, are named and left out, as if they were not there; a
+    damaged picture of a published set is an error. Of a large set that is not drawn, the mini
+    profile takes a part of each class, and says so.
 
     For an `extension` of the assignment, `dataset` is "CIFAR10" or "CIFAR100" (small drawings on
     the mini profile) and `val_share` the part of its training pictures that becomes val. These
@@ -236,6 +242,7 @@ def load_data(
     if size < 8 or batch_size < 1:
         raise KitError(f"size={size} and batch_size={batch_size}: use at least 8 pixels and 1")
     where = {"profile": workspace.profile, "data_dir": workspace.data_dir, "seed": workspace.seed}
+    dataset = workspace.dataset if dataset is None else dataset
     if extension:
         listing = list_small_pictures(str(dataset), val_share=val_share, **where)
     else:
@@ -276,8 +283,12 @@ def load_data(
         fingerprint=fingerprint(listing),
         note=listing.note,
         left_out=listing.left_out,
+        made_splits=listing.made_splits,
+        all_sizes=listing.all_sizes,
         **loaders,
     )
+    if data.all_sizes:
+        print(f"{data.name}: {part_text(data)}")
     return with_own_colors(data) if own_colors else data
 
 
@@ -302,9 +313,25 @@ def left_out_text(listing: Listing, most: int = 10) -> str:
     """Which files of a folder are left out, and why, a line each."""
     used = sum(len(paths) for paths, _ in listing.splits.values())
     count = len(listing.left_out)
-    lines = [f"{listing.name}: {used:,} pictures are used, {count:,} cannot be and are left out:"]
+    lines = [f"{listing.name}: {used:,} pictures are used, {count:,} are left out:"]
     lines += [f"- {line}" for line in listing.left_out[:most]]
     return "\n".join(lines + [f"- and {count - most:,} more, see data.left_out"] * (count > most))
+
+
+def part_text(data: Data) -> str:
+    """How much of a data set the mini profile takes, in a line."""
+    parts = [f"{size:,} of {data.all_sizes[split]:,} {split}" for split, size in data.sizes.items()]
+    return f"mini takes {_listed(parts)} pictures, by class and by seed {seed_of_order(data)}"
+
+
+def seed_of_order(data: Data) -> int:
+    """The seed that the splits and the batches follow."""
+    return data.train.batch_sampler.seed
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "train", "train and val", "train, val and test"."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def make_loader(
@@ -330,6 +357,72 @@ def picture_sizes(data: Data) -> list[tuple[int, int]]:
     """(width, height) in pixels of every picture file, over all splits."""
     paths = [path for loader in data.dataloaders.values() for path in loader.dataset.paths]
     return check_all(paths, "reading sizes")
+
+
+def describe_data(data: Data) -> str:
+    """What to know of a data set before training on it: splits, balance, small classes, files.
+
+    A line each; `FEW` training pictures are what a class should have at least.
+    """
+    lines = []
+    if own := [split for split in data.sizes if split not in data.made_splits]:
+        lines.append(f"split    {_listed(own)} as the data set has {'them' if own[1:] else 'it'}")
+    if data.made_splits:
+        made = _listed(data.made_splits)
+        lines.append(f"split    {made} made here, class by class, with seed {seed_of_order(data)}")
+    if data.all_sizes:
+        lines.append(f"part     {part_text(data)}")
+    lines += [f"{split:<9}{_balance(data, split)}" for split in data.sizes]
+    counts = zip(class_counts(data, "train").tolist(), data.class_names, strict=True)
+    small = [f"{name} ({count})" for count, name in sorted(counts) if count < FEW]
+    if small:
+        shown = ", ".join(small[:5]) + (f" and {len(small) - 5} more" if len(small) > 5 else "")
+        lines.append(f"small    fewer than {FEW} training pictures: {shown}")
+    count = len(data.left_out)
+    lines.append(f"files    {f'{count:,} left out, named above' if count else 'none is left out'}")
+    return "\n".join(lines)
+
+
+def class_counts(data: Data, split: str) -> torch.Tensor:
+    """(classes,) int64: how many samples of each class a split has."""
+    labels = data.dataloaders[split].dataset.labels
+    return torch.bincount(labels, minlength=data.num_classes)
+
+
+def _balance(data: Data, split: str) -> str:
+    """The smallest and the largest class of a split, in words."""
+    counts = class_counts(data, split)
+    (fewest, least), (most, largest) = (
+        (int(counts[label]), data.class_names[label])
+        for label in (counts.argmin(), counts.argmax())
+    )
+    if fewest == most:
+        return f"every class has {most:,} picture{'s' * (most != 1)}"
+    ratio = f"{most / fewest:.1f} times as many" if fewest else "which has none in this split"
+    return f"from {fewest:,} ({least}) to {most:,} ({largest}), {ratio}"
+
+
+def duplicates_across_splits(data: Data) -> list[dict[str, str]]:
+    """The pictures that are in more than one split, under whatever name: one dict of texts each.
+
+    Two are the same when they decode to the same pixels. Each row names a picture and the one of an
+    earlier split that it repeats; [] when there is none.
+    """
+    seen: dict[bytes, tuple[str, str]] = {}
+    rows = []
+    for split, loader in data.dataloaders.items():
+        samples = loader.dataset
+        for index, (name, label) in enumerate(
+            zip(samples.ids, samples.labels.tolist(), strict=True)
+        ):
+            picture = samples.picture(index)
+            digest = hashlib.blake2b(picture.numpy(), digest_size=16)
+            digest.update(str(tuple(picture.shape)).encode())
+            here = f"{split}: {name} ({data.class_names[label]})"
+            first_split, first = seen.setdefault(digest.digest(), (split, here))
+            if first_split != split:
+                rows.append({"Picture": here, "Is the same as": first})
+    return rows
 
 
 def channel_statistics(data: Data) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,7 +18,7 @@ from matplotlib.ticker import EngFormatter, LogFormatter, LogLocator, NullLocato
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from .data import IMAGENET, Data, Normalization, denormalize, eval_transform
+from .data import IMAGENET, Data, Normalization, class_counts, denormalize, eval_transform
 from .grad_cam import grad_cam
 from .kit.figures import SmallFigure
 from .models import check_layer, count_parameters, in_eval_mode, is_frozen
@@ -32,6 +32,7 @@ BLUE, RED, GREEN, PURPLE, SKY, ORANGE, GREY = (
 COLORS = (BLUE, RED, GREEN, PURPLE, SKY, ORANGE, "black")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DPI = 100
+MOST_NAMES = 15  # classes whose names fit below a figure
 
 
 def _axes(rows: int = 1, columns: int = 1, *, width: float, height: float, note: str = ""):
@@ -91,7 +92,7 @@ def _grid(
         axis.axis("off")
     for axis, picture, title, color in zip(axes.flat, pictures, titles, colors, strict=False):
         axis.imshow(_as_array(picture))
-        axis.set_title(_wrap(title), fontsize=8, color=color)
+        axis.set_title(_wrap(title), fontsize=8, color=color, parse_math=False)
     return figure
 
 
@@ -105,13 +106,18 @@ def _as_array(picture: torch.Tensor) -> np.ndarray:
 
 
 def show_samples(data: Data, *, count: int = 18, columns: int = 6) -> Figure:
-    """Training pictures, as decoded, with the names of their classes."""
+    """Training pictures, as decoded, with the names of their classes; several of each if few."""
     samples = data.train.dataset
     step = max(1, data.num_classes // count)
+    labels = range(0, data.num_classes, step)[:count]
+    fewest = int(class_counts(data, "train").min())
+    each = max(1, min(columns, fewest, count // data.num_classes))
+    columns -= columns % each  # so that those of a class are side by side
     chosen = [
-        int((samples.labels == label).nonzero()[0]) for label in range(0, data.num_classes, step)
+        index
+        for label in labels
+        for index in (samples.labels == label).nonzero().flatten()[:each].tolist()
     ]
-    chosen = chosen[:count]
     titles = [data.class_names[samples.labels[index]] for index in chosen]
     square = eval_transform(samples.store.short_side)
     pictures = [_small(square(samples.picture(index))) for index in chosen]
@@ -142,19 +148,24 @@ def show_augmentation(data: Data, index: int, *, count: int = 5, seed: int = 0) 
 def plot_class_balance(data: Data) -> Figure:
     """Number of pictures of each class, split by split; most test pictures first."""
     figure, axes = _axes(width=8, height=2.8, note=data.note)
-    counts = {
-        split: torch.bincount(loader.dataset.labels, minlength=data.num_classes)
-        for split, loader in data.dataloaders.items()
-    }
-    order = counts["test"].argsort(descending=True, stable=True)
+    order = class_counts(data, "test").argsort(descending=True, stable=True)
+    edges = np.arange(data.num_classes + 1) - 0.5
     styles = ({"lw": 5, "alpha": 0.4}, {"ls": "--"}, {})  # told apart where they coincide
-    for (split, count), color, style in zip(counts.items(), COLORS, styles, strict=False):
-        axes[0, 0].step(
-            range(data.num_classes), count[order], color=color, where="mid", label=split, **style
-        )
+    for split, color, style in zip(data.dataloaders, COLORS, styles, strict=False):
+        counts = class_counts(data, split)[order].numpy()
+        axes[0, 0].stairs(counts, edges, baseline=None, color=color, label=split, **style)
     axes[0, 0].set(xlabel="classes, most test pictures first", ylabel="pictures", ylim=(0, None))
+    if data.num_classes <= MOST_NAMES:
+        names = [_short(data.class_names[label]) for label in order.tolist()]
+        axes[0, 0].set_xticks(range(len(names)), names, rotation=25, ha="right", fontsize=8,
+                              parse_math=False)  # fmt: skip
     axes[0, 0].legend(frameon=False)
     return figure
+
+
+def _short(name: str, most: int = 24) -> str:
+    """A name that fits below an axis."""
+    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def plot_picture_sizes(sizes: Sequence[tuple[int, int]], size: int, *, note: str = "") -> Figure:
@@ -404,7 +415,7 @@ def plot_layer_changes(
 
 def show_predictions(score: Score, data: Data, *, count: int = 12, columns: int = 6) -> Figure:
     """Test pictures spread over the split with the class that a model says; wrong ones in red."""
-    chosen = torch.linspace(0, score.total - 1, count).long().tolist()
+    chosen = torch.linspace(0, score.total - 1, min(count, score.total)).long().tolist()
     titles, colors = [], []
     for index in chosen:
         guess, label = int(score.predictions[index]), int(score.labels[index])

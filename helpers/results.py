@@ -133,6 +133,7 @@ def make_record(
             "fingerprint": data.fingerprint,
             "classes": data.num_classes,
             "sizes": data.sizes,
+            "all_sizes": dict(data.all_sizes),
             "left_out": len(data.left_out),
         },
         "val": {"accuracy": run.best_val_accuracy, "epoch": run.best_epoch},

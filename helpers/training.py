@@ -293,9 +293,10 @@ class Score:
 
     def __str__(self) -> str:
         low, high = self.interval
+        top5 = f"top-5 {self.top5:.1%}; " if len(self.per_class) > 5 else ""  # else it is always 1
         return (
             f"accuracy {self.accuracy:.1%} ({self.correct:,}/{self.total:,}), "
-            f"95 % interval {low:.1%} to {high:.1%}; top-5 {self.top5:.1%}; loss {self.loss:.3f}; "
+            f"95 % interval {low:.1%} to {high:.1%}; {top5}loss {self.loss:.3f}; "
             f"{self.seconds:.1f} s"
         )
 

@@ -42,7 +42,7 @@ from helpers.kit.sources import list_pictures
 from helpers.kit.weights import load_state
 from helpers.recipes import METHODS
 from helpers.results import class_accuracy, comparison_table, format_table, load_results
-from helpers.workspace import Workspace, find_workspace, remember_student
+from helpers.workspace import Workspace, chosen_dataset, find_workspace, remember_student
 
 FEW, MANY = 20, 100_000  # examples: of each reader by default, of all together with `-m slow`
 Reader = Callable[[Path, bytes], object]
@@ -151,12 +151,14 @@ class Bench:
         for result in results:
             class_accuracy(result)
 
-    def student_ids(self):
-        return spoilt_json({"student": "s1234567"}), self.read_student_id
+    def assignments(self):
+        kept = {"student": "s1234567", "dataset": "my photos"}
+        return spoilt_json(kept), self.read_assignment
 
-    def read_student_id(self, data: bytes) -> None:
+    def read_assignment(self, data: bytes) -> None:
         self.put(data, "assignment.json")
         (remember_student(None, self.folder) or "").encode()
+        chosen_dataset(self.folder).encode()
 
     # The log and hand-ins
 
@@ -332,7 +334,9 @@ class Bench:
         Image.new("RGB", (2, 2)).save(stream, "PNG")
         contents = st.one_of(st.just(stream.getvalue()), JUNK)
         some = [f"{name}/{number}.png" for name in ("a", "b") for number in range(3)]
-        start = st.sampled_from([{}, dict.fromkeys(some, stream.getvalue())])
+        # each with a tail of its own, for copies would be left out
+        whole = {name: stream.getvalue() + name.encode() for name in some}
+        start = st.sampled_from([{}, whole])
         paths = st.lists(names, min_size=1, max_size=4).map("/".join)
         more = st.dictionaries(paths, contents, max_size=6)
         return st.tuples(start, more).map(lambda two: {**two[0], **two[1]}), self.read_folder
@@ -355,7 +359,7 @@ class Bench:
 
 
 METHOD = next(iter(METHODS))
-READERS = ("records", "predictions", "student_ids", "logs", "manifests", "rubrics", "points",
+READERS = ("records", "predictions", "assignments", "logs", "manifests", "rubrics", "points",
            "kept_grades", "handed_in_predictions", "notebooks", "handed_in_notebooks",
            "packed_weights", "weights", "label_files", "class_names", "pictures",
            "folders")  # fmt: skip
@@ -401,7 +405,7 @@ def test_every_reader_takes_the_good_file(bench):
     """Else a reader that refuses everything would pass."""
     bench.read_record(json.dumps(bench.record).encode())
     bench.read_predictions(bench.table)
-    bench.read_student_id(b'{"student": "s1"}')
+    bench.read_assignment(b'{"student": "s1", "dataset": "DTD"}')
     bench.read_notebook(json.dumps(bench.notebook()).encode())
     bench.read_handed_in_notebook(json.dumps(bench.notebook()).encode())
     bench.read_rubric(b'[[section]]\n[[section.line]]\nkey = "a"\npoints = 2\nlook = "profile"\n')
@@ -411,7 +415,8 @@ def test_every_reader_takes_the_good_file(bench):
     assert cache.load(bench.folder / "grade.json").place == "a"
     bench.packed_weights()
     assert list(unpack(bench.folder / "weights.npz")) == ["weight", "bias"]
-    bench.read_folder({f"{name}/{n}.png": PIXEL for name in "ab" for n in range(3)})
+    some = [f"{name}/{n}.png" for name in "ab" for n in range(3)]
+    bench.read_folder({name: PIXEL + name.encode() for name in some})
     bench.read_picture(PIXEL)
     assert sort_out([bench.folder / "picture.jpg"], "")[1] == {}
 

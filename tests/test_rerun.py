@@ -113,7 +113,8 @@ def test_nothing_of_this_user_s_environment_is_given_away(tmp_path, monkeypatch)
     source = (
         "import os, pathlib#%assert 'secret' not in os.environ.values()#%"
         f"assert pathlib.Path.home() != pathlib.Path({str(Path.home())!r})#%"
-        "assert os.environ['KIT_PROFILE'] == 'mini'"
+        "assert os.environ['KIT_PROFILE'] == 'mini'#%"
+        "assert os.environ['KIT_DATASET'] == 'Flowers102'"
     )
     assert outcomes(tmp_path, nb02=source) == {"02": RAN}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from scipy.io import savemat
-from tiny import SPLITS, write_class_folders, write_picture
+from tiny import SPLITS, write_class_folders, write_pets, write_picture
 
 from helpers import few_per_class, load_data
 from helpers.data import fingerprint
@@ -183,7 +183,7 @@ def test_a_notebook_is_told_of_them(tmp_path, workspace, capsys):
     capsys.readouterr()
     data = load_data(workspace, size=16, batch_size=4, augment=Augmentation(), dataset=folder)
     told = capsys.readouterr().out.splitlines()
-    assert told[0] == "mine: 22 pictures are used, 13 cannot be and are left out:"
+    assert told[0] == "mine: 22 pictures are used, 13 are left out:"
     assert "- a/empty.jpg (no picture that can be read, or empty)" in told
     assert told[-1] == "- and 3 more, see data.left_out"
     assert len(data.left_out) == 13
@@ -303,19 +303,6 @@ def test_unknown_sets_list_the_known_ones(tmp_path, name):
 # torchvision's sets
 
 
-def make_pets(root: Path) -> None:
-    folder = root / "oxford-iiit-pet"
-    for split in ("trainval", "test"):
-        lines = []
-        for label, name in enumerate(("Abyssinian", "yorkshire_terrier"), start=1):
-            for number in range(8):
-                picture = f"{name}_{split}{number}"
-                write_picture(folder / "images" / f"{picture}.jpg", seed=number)
-                lines.append(f"{picture} {label} 1 1")
-        (folder / "annotations").mkdir(exist_ok=True)
-        (folder / "annotations" / f"{split}.txt").write_text("\n".join(lines))
-
-
 def make_dtd(root: Path) -> None:
     folder = root / "dtd" / "dtd"
     (folder / "labels").mkdir(parents=True)
@@ -342,7 +329,7 @@ def make_eurosat(root: Path) -> None:
 
 
 FAKES = {
-    "OxfordIIITPet": (make_pets, ["Abyssinian", "Yorkshire Terrier"], (12, 4, 16)),
+    "OxfordIIITPet": (write_pets, ["Abyssinian", "Yorkshire Terrier"], (12, 4, 16)),
     "DTD": (make_dtd, ["banded", "dotted"], (4, 4, 4)),
     "FGVCAircraft": (make_aircraft, ["707-320", "Spitfire"], (4, 4, 4)),
     "EuroSAT": (make_eurosat, ["Forest", "River"], (12, 4, 4)),

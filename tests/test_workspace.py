@@ -85,10 +85,13 @@ def test_kit_profile_overrides_what_is_found(places, monkeypatch):
     assert workspace.reason.startswith("asked for")
 
 
-def test_full_without_flowers102_is_an_error(monkeypatch):
+def test_full_without_flowers102_is_an_error_when_they_are_to_be_loaded(monkeypatch):
+    """Not before: extensions, and those who choose other pictures, do without."""
     monkeypatch.setenv("KIT_PROFILE", "full")
-    with pytest.raises(KitError, match="python -m helpers download"):
-        find_workspace()
+    workspace = find_workspace()
+    recipe = helpers.get_recipe("bn_cnn", "full")
+    with pytest.raises(KitError, match="holds none of it: run `python -m helpers download`"):
+        helpers.load_data(workspace, size=64, batch_size=4, augment=recipe.augment)
 
 
 @pytest.mark.parametrize("name", ["Mini", "huge"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,31 @@ def write_class_folders(root: Path, counts: Mapping[str, int]) -> Path:
             write_picture(root / name / f"{number:02d}.png", color, seed=1000 * label + number)
         (root / name).mkdir(exist_ok=True)
     return root
+
+
+def write_pets(
+    root: Path,
+    names: Sequence[str] = ("Abyssinian", "yorkshire_terrier"),
+    *,
+    count: int = 8,
+    write: Callable[[Path, int, int], object] = lambda path, _, number: write_picture(
+        path, seed=number
+    ),
+) -> None:
+    """Write pictures in the files of OxfordIIITPet: `count` of each class in trainval and in test.
+
+    `write` makes one, from its path, its label and its number.
+    """
+    folder = root / "oxford-iiit-pet"
+    for split in ("trainval", "test"):
+        lines = []
+        for label, name in enumerate(names):
+            for number in range(count):
+                picture = f"{name}_{split}{number}"
+                write(folder / "images" / f"{picture}.jpg", label, number)
+                lines.append(f"{picture} {label + 1} 1 1")
+        (folder / "annotations").mkdir(exist_ok=True)
+        (folder / "annotations" / f"{split}.txt").write_text("\n".join(lines))
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from pathlib import Path
 from ..kit.errors import KitError
 from ..kit.files import read_json, write_json
 from ..kit.folders import ROOT
+from ..kit.identity import FLOWERS
 from ..kit.notebooks import MAY_FAIL, METHOD_OF
 from ..kit.progress import duration
 from ..kit.session_log import NOTEBOOK_VARIABLE
@@ -143,6 +144,7 @@ def _environment(desk: Path, name: str) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "MPLBACKEND": "Agg",
         "KIT_PROFILE": "mini",
+        "KIT_DATASET": FLOWERS,  # the drawings, whatever they chose: theirs are not here
         "KIT_DATA": str(desk / "data"),
         "KIT_RESULTS": str(desk / "results"),
         NOTEBOOK_VARIABLE: name,

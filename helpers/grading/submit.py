@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from ..kit.notebooks import (
     version_note,
 )
 from ..kit.session_log import LOG_NAME, Entry, best_session, read_log, source_hash
-from ..kit.sources import TORCHVISION_SETS, list_pictures
+from ..kit.sources import list_pictures
 from ..results import Result, check_belongs, read_result
 from ..workspace import Workspace, find_workspace
 from .handin import (
@@ -198,7 +199,7 @@ class Work:
             return
         try:
             result = read_result(path)
-            check_belongs(result, self.workspace, self._data_set(result.record["data"]["name"]))
+            check_belongs(result, self.workspace, self._data_set)
             seed, finished = result.record["seed"], _time(result.record["finished"])
         except KitError as error:
             yield self._plainly(error)
@@ -222,17 +223,12 @@ class Work:
                 f"{_score(result)}: {RERUN}"
             )
 
-    def _data_set(self, name: str) -> _DataSet | None:
-        """The data set of that name on this machine; None for a folder, which has no known place.
-
-        Raises `KitError` when it is not here.
-        """
-        dataset = "Flowers102" if name.startswith("Flowers102") else name
-        if dataset != "Flowers102" and dataset not in TORCHVISION_SETS:
-            return None
+    @functools.cached_property
+    def _data_set(self) -> _DataSet:
+        """The data set that the notebooks use; raises `KitError` when it is not here."""
         place = self.workspace
         listing = list_pictures(
-            dataset, profile=place.profile, data_dir=place.data_dir, seed=place.seed
+            place.dataset, profile=place.profile, data_dir=place.data_dir, seed=place.seed
         )
         return _DataSet(listing.name, fingerprint(listing))
 

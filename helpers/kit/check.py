@@ -40,7 +40,8 @@ class Line:
 def check_machine(dataset: str | None = None) -> int:
     """Print what this machine has and lacks; returns 0 when the mini profile can run, else 1.
 
-    With `dataset`, each of its pictures is looked at, too, and those that cannot be used are named.
+    With `dataset`, or when notebook 01 has chosen another one than Flowers102, each of its pictures
+    is looked at, too, and those that cannot be used are named.
     """
     lines: list[Line] = []
     checks: tuple[Callable[[], Iterator[Line]], ...] = (
@@ -55,7 +56,7 @@ def check_machine(dataset: str | None = None) -> int:
         _leftovers,
         _kernel,
         _folders,
-        *([functools.partial(_pictures, dataset)] if dataset else []),
+        functools.partial(_pictures, dataset),
     )
     for check in checks:
         try:
@@ -273,15 +274,25 @@ def _folders() -> Iterator[Line]:
         yield Line("problem", text, stops_mini=True)
 
 
-def _pictures(dataset: str) -> Iterator[Line]:
-    """Every picture of a data set or folder that cannot be used, and how many can."""
-    from ..workspace import choose_profile
+def _pictures(dataset: str | None) -> Iterator[Line]:
+    """Every picture of a data set or folder that cannot be used, and how many can.
+
+    Without one, of the one that notebook 01 has chosen; nothing when that is Flowers102.
+    """
+    from ..workspace import choose_profile, chosen_dataset
+    from .identity import FLOWERS
     from .pictures import check_all
     from .sources import list_pictures
 
-    data_dir, _ = folders()
+    data_dir, results = folders()
     try:
-        profile, _ = choose_profile(None, data_dir)
+        if dataset is None:
+            dataset = chosen_dataset(results)
+            if dataset == FLOWERS:
+                return
+            yield Line("ok", f"the notebooks use the data set {dataset}")
+        # Of pictures that are not drawn, the mini profile would take a part only.
+        profile = choose_profile(None, data_dir)[0] if dataset == FLOWERS else "full"
         listing = list_pictures(dataset, profile=profile, data_dir=data_dir, seed=0)
         paths = [path for paths, _ in listing.splits.values() for path in paths]
         if not listing.picture_sizes:

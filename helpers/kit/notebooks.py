@@ -22,6 +22,7 @@ METHOD_OF = {
     "05": "efficientnet_b5_finetune",
 }
 EXTENSIONS = "extensions"  # the folder of those beyond the assignment, among the notebooks
+CHOICE = "01"  # chooses the data set of all
 COMPARISON = "06"  # reads what the others wrote: it is out of date as soon as one of them ran
 MAY_FAIL = "raises-exception"  # nbval's tag of a cell whose error is meant
 OWN_METADATA = "kit"  # the key of what the kit itself notes in a notebook's metadata

@@ -32,10 +32,12 @@ from .errors import KitError
 from .figures import png_of
 from .files import write_text
 from .flowers import MINI_NOTE
+from .identity import FLOWERS
 from .notebook_html import answers_section, notebook_section, number_of, slug
 from .notebooks import extension_paths
 from .pages import escape as _e
 from .pages import page, table, terms
+from .sources import MINI_WEIGHTS_NOTE
 
 DPI = 150
 MOST_PAIRS = 5  # of classes that a method mixes up
@@ -130,22 +132,28 @@ def _each(values: Iterable[str]) -> str:
 
 
 def _data_set(data: dict) -> str:
-    sizes = ", ".join(f"{count:,} {split}" for split, count in data["sizes"].items())
+    whole = data.get("all_sizes")
+    whole = whole if isinstance(whole, dict) else {}  # if the mini profile took a part of them
+    parts = {split: f" of {whole[split]}" if split in whole else "" for split in data["sizes"]}
+    sizes = ", ".join(f"{size:,}{parts[split]} {split}" for split, size in data["sizes"].items())
     left_out = f"; left out: {data['left_out']:,}" if data.get("left_out") else ""
     return f"{data['name']}, {data['classes']} classes: {sizes}{left_out}"
 
 
 def _notice(workspace: Workspace, results: Sequence[Result]) -> str:
-    """What must be known before any number is read: that the pictures are drawings."""
+    """What must be known before any number is read: that pictures or weights are drawings'."""
     notes = _each(result.record["data"].get("note") or "" for result in results)
     if not notes and workspace.profile == "mini":
-        notes = MINI_NOTE
+        notes = MINI_NOTE if workspace.dataset == FLOWERS else MINI_WEIGHTS_NOTE
     if not notes:
         return ""
+    meaning = "how the methods differ in a small world; they say nothing of real flowers"
+    if notes == MINI_WEIGHTS_NOTE:
+        meaning = "how the methods compare in minutes; the full profile, whose weights come from "
+        meaning += "photographs, gives others"
     return (
         f'<p class="notice" role="note"><strong>Please note: {_e(notes)}.</strong> These numbers '
-        "show that everything works and how the methods differ in a small world; they say nothing "
-        "of real flowers.</p>"
+        f"show that everything works and {meaning}.</p>"
     )
 
 

@@ -30,6 +30,7 @@ from .errors import KitError
 from .files import only_writer, write_text
 from .folders import ROOT, show_path
 from .notebooks import (
+    CHOICE,
     COMPARISON,
     EXTENSIONS,
     METHOD_OF,
@@ -45,6 +46,7 @@ from .notebooks import (
 from .progress import duration
 from .report import write_report
 from .session_log import NOTEBOOK_VARIABLE
+from .sources import list_pictures
 
 START_SECONDS = 180  # for a kernel to answer, on a slow disk
 OUTPUT_SECONDS = 60  # for the outputs of a finished cell to arrive, on a busy machine
@@ -83,6 +85,7 @@ def run_notebooks(
         # A damaged one is to be found before anything is moved.
         if note := version_note(path.name, read_notebook(path)):
             print(note)
+    check_pictures(workspace, paths)
     print(f"profile {workspace.profile}, results in {show_path(workspace.results_dir)}")
     lock = workspace.results_dir / ".run.lock"
     with only_writer(lock, f"the folder {show_path(workspace.results_dir)}"):
@@ -101,6 +104,17 @@ def run_notebooks(
     print(f"report  {show_path(report)}")
     print(f"done in {duration(time.perf_counter() - started)}")
     return report
+
+
+def check_pictures(workspace: Workspace, paths: Sequence[Path]) -> None:
+    """Raise `KitError` when the pictures that notebooks will ask for are not on this machine.
+
+    Notebook 01 decides whose these are, so nothing is known where it runs, too.
+    """
+    numbers = {path.stem[:2] for path in paths}
+    if CHOICE not in numbers and numbers & {*METHOD_OF, COMPARISON}:
+        where = {"profile": workspace.profile, "data_dir": workspace.data_dir}
+        list_pictures(workspace.dataset, **where, seed=workspace.seed)
 
 
 def executed_copy(workspace: Workspace, path: Path) -> Path:

@@ -11,8 +11,10 @@ import numpy as np
 from torchvision import datasets
 
 from .errors import KitError
+from .files import sha256
 from .flowers import MINI_NOTE, DrawnFlowers, flowers102_is_present
-from .folders import MINI_FOLDER
+from .folders import MINI_FOLDER, ROOT, show_path
+from .identity import FLOWERS
 from .pictures import MEND, OTHER_SUFFIXES, SUFFIXES, sort_out
 
 # The sets of the extensions: the folder below the data folder, and the published classes.
@@ -25,6 +27,11 @@ REFUSED = {
     "ImageNet": "the pretrained networks have already been trained on it",
     "FashionMNIST": "its pictures are grey and 28 pixels wide",
 }
+# How many pictures the mini profile takes of a data set that is not drawn: as many as there are
+# drawings, so that its notebooks take minutes, but of each class at least so many.
+MINI_MOST = {"train": 120, "val": 120, "test": 480}
+MINI_LEAST = {"train": 10, "val": 5, "test": 10}
+MINI_WEIGHTS_NOTE = "mini profile: few epochs, weights pretrained on drawings"
 
 
 @dataclass(frozen=True)
@@ -40,28 +47,57 @@ class Listing:
     picture_sizes: Mapping[Path, tuple[int, int]] = field(default_factory=dict)  # if looked at
     mend: str = MEND  # what to do about a damaged picture
     side: int = 0  # pixels of square pictures that are kept as they are; 0: all sizes
+    made_splits: tuple[str, ...] = ()  # the splits that the data set does not bring
+    all_sizes: Mapping[str, int] = field(default_factory=dict)  # if mini takes a part of each split
 
 
 def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: int) -> Listing:
     """List the pictures of a data set by name, or of a folder of class folders.
 
-    `seed` decides the splits that the data set does not bring. Of a folder each picture is looked
-    at: what cannot be used is in `left_out`, and the splits are made of the others. Raises
-    `KitError` for a set that is unknown, refused for the assignment, or not on this machine.
+    `seed` decides the splits that the data set does not bring, and which pictures of a large one
+    the mini profile takes. Of a folder each picture is looked at: what cannot be used is in
+    `left_out`, and the splits are made of the others. Raises `KitError` for a set that is unknown,
+    refused for the assignment, or not on this machine.
     """
-    if dataset == "Flowers102":
+    if dataset == FLOWERS:
         return _drawn_flowers() if profile == "mini" else _flowers102(data_dir)
     if dataset in REFUSED:
         raise KitError(f"{dataset} is not allowed in this assignment: {REFUSED[dataset]}")
     if dataset in TORCHVISION_SETS:
-        return _torchvision_set(str(dataset), data_dir, seed)
-    folder = Path(dataset).expanduser()
-    folder = folder if folder.is_absolute() else data_dir / folder
-    if folder.is_dir():
-        return _class_folders(folder, seed, is_own=True)
-    known = ", ".join(["Flowers102", *TORCHVISION_SETS])
+        listing = _torchvision_set(str(dataset), data_dir, seed)
+    else:
+        listing = _class_folders(_own_folder(dataset, data_dir), seed, is_own=True)
+    return _for_mini(listing, seed) if profile == "mini" else listing
+
+
+def _own_folder(dataset: str | Path, data_dir: Path) -> Path:
+    """A student's own folder: absolute, or below the data folder or that of the kit."""
+    name = str(dataset).strip()
+    with contextlib.suppress(RuntimeError, ValueError):  # no such home; no name at all
+        for base in (data_dir, ROOT) if name else ():
+            if (folder := base / Path(name).expanduser()).is_dir():
+                return folder
+    known = ", ".join([FLOWERS, *TORCHVISION_SETS])
     raise KitError(
-        f"no data set {str(dataset)!r}: use one of {known}, or a folder of class folders"
+        f"no data set {str(dataset)!r}: use one of {known}, or a folder of class folders that is "
+        f"in {show_path(data_dir)} or has its whole path here"
+    )
+
+
+def _for_mini(listing: Listing, seed: int) -> Listing:
+    """What the mini profile takes of pictures that are not drawn: few enough for minutes."""
+    rng, classes = np.random.default_rng(seed), len(listing.class_names)
+    splits = {}
+    for split, (paths, labels) in listing.splits.items():
+        most = max(MINI_LEAST[split], MINI_MOST[split] // classes)
+        of_class = [np.flatnonzero(np.asarray(labels) == label) for label in range(classes)]
+        chosen = sorted(i for one in of_class for i in rng.permutation(one)[:most].tolist())
+        splits[split] = ([paths[i] for i in chosen], [labels[i] for i in chosen])
+    sizes, taken = (
+        {split: len(paths) for split, (paths, _) in one.items()} for one in (listing.splits, splits)
+    )
+    return replace(
+        listing, note=MINI_WEIGHTS_NOTE, splits=splits, all_sizes=sizes if taken != sizes else {}
     )
 
 
@@ -103,7 +139,10 @@ def _drawn_flowers() -> Listing:
 
 def _flowers102(data_dir: Path) -> Listing:
     if not flowers102_is_present(data_dir):
-        raise KitError(f"Flowers102 is not in {data_dir}: run `python -m helpers download`")
+        raise KitError(
+            f"the full profile needs {FLOWERS}, and {show_path(data_dir)} holds none of it: run "
+            "`python -m helpers download`, or set KIT_DATA to the folder that holds flowers-102"
+        )
     try:
         parts = {split: datasets.Flowers102(data_dir, split) for split in ("train", "val", "test")}
     except RuntimeError:
@@ -112,7 +151,7 @@ def _flowers102(data_dir: Path) -> Listing:
             "the published one): run `python -m helpers download` to replace it"
         ) from None
     mend = "Run `python -m helpers download` to replace them"
-    return _official("Flowers102", parts, data_dir / "flowers-102" / "jpg", mend=mend)
+    return _official(FLOWERS, parts, data_dir / "flowers-102" / "jpg", mend=mend)
 
 
 def _official(
@@ -166,7 +205,8 @@ def _torchvision_set(name: str, data_dir: Path, seed: int) -> Listing:
     files = {part: _paths_and_labels(dataset) for part, dataset in parts.items()}
     root = Path(next(iter(parts.values())).root)
     mend = f"Delete that folder, then run `python -m helpers download --dataset {name}`"
-    return Listing(name, classes, _complete_splits(files, seed), root, mend=mend)
+    splits = _complete_splits(files, seed, class_names=classes)
+    return Listing(name, classes, splits, root, mend=mend, made_splits=_made_splits(files))
 
 
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -177,8 +217,8 @@ def _class_folders(
 ) -> Listing:
     """A folder of class folders, or of train/, val/ and test/ that hold class folders.
 
-    In a student's own one, files that cannot be used are left out; in a published set they are an
-    error. Splits that are missing are made, with `shares` of the pictures.
+    In a student's own one, copies and files that cannot be used are left out; in a published set
+    the latter are an error. Splits that are missing are made, with `shares` of the pictures.
     """
     found = {split: folder / split for split in ("train", "val", "test")}
     found = {split: path for split, path in found.items() if path.is_dir()}
@@ -204,15 +244,23 @@ def _class_folders(
                                   "checking pictures")  # fmt: skip
         unusable |= damaged
         files = {part: _without(unusable, *pairs) for part, pairs in files.items()}
+        unusable |= _copies(files, folder)
+        files = {part: _without(unusable, *pairs) for part, pairs in files.items()}
     left_out = [f"{_shown(path, folder)} ({reason})" for path, reason in sorted(unusable.items())]
     for part, (_, labels) in files.items():
         if absent := sorted(set(range(len(classes))) - set(labels)):
             raise KitError(_no_pictures(names[part] / classes[absent[0]], unusable, folder))
     if left_out and not is_own:
         raise KitError(f"{folder} is damaged: {left_out[0]}, {len(left_out)} in all")
-    splits = _complete_splits(files, seed, shares)
-    return Listing(folder.name, classes, splits, folder, left_out=tuple(left_out),
-                   picture_sizes=sizes)  # fmt: skip
+    return Listing(
+        folder.name,
+        classes,
+        _complete_splits(files, seed, shares, classes),
+        folder,
+        left_out=tuple(left_out),
+        picture_sizes=sizes,
+        made_splits=_made_splits(files),
+    )
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -281,6 +329,34 @@ def _without(
     return [paths[index] for index in kept], [labels[index] for index in kept]
 
 
+def _copies(
+    files: Mapping[str, tuple[Sequence[Path], Sequence[int]]], root: Path
+) -> dict[Path, str]:
+    """The files that are the same, byte for byte, as another one, and which that is.
+
+    A copy in train of a test picture would give its class away. Of copies in one class the first is
+    kept; of copies in several classes none is, because only their owner knows which one is right.
+    """
+    alike: dict[int, list[tuple[Path, int]]] = {}  # files of other sizes need not be read
+    for paths, labels in files.values():
+        for path, label in zip(paths, labels, strict=True):
+            alike.setdefault(path.stat().st_size, []).append((path, label))
+    same: dict[str, list[tuple[Path, int]]] = {}
+    for pairs in alike.values():
+        for path, label in pairs if len(pairs) > 1 else ():
+            same.setdefault(sha256(path), []).append((path, label))
+    found = {}
+    for group in same.values():
+        if len({label for _, label in group}) == 1:
+            first, *copies = (path for path, _ in group)
+            found |= {path: f"the same picture as {_shown(first, root)}" for path in copies}
+            continue
+        for path, label in group:
+            other = next(one for one, its in group if its != label)
+            found[path] = f"the same picture as {_shown(other, root)}, of another class"
+    return found
+
+
 def _no_pictures(folder: Path, unusable: Mapping[Path, str], root: Path) -> str:
     """What to say of a class folder without any picture that can be used."""
     faults = [f"{_shown(path, root)}: {reason}" for path, reason in sorted(unusable.items())
@@ -294,6 +370,7 @@ def _complete_splits(
     files: dict[str, tuple[list[Path], list[int]]],
     seed: int,
     shares: Mapping[str, float] = SHARES,
+    class_names: Sequence[str] | None = None,
 ) -> dict[str, tuple[list[Path], list[int]]]:
     """Divide each part named like "train+val" into its splits, class by class."""
     splits = {}
@@ -302,10 +379,15 @@ def _complete_splits(
         if len(names) == 1:
             splits[part] = (paths, labels)
             continue
-        parts = stratified_split(labels, names, seed, shares)
+        parts = stratified_split(labels, names, seed, shares, class_names)
         for name, chosen in zip(names, parts, strict=True):
             splits[name] = ([paths[i] for i in chosen], [labels[i] for i in chosen])
     return {split: splits[split] for split in SHARES}
+
+
+def _made_splits(files: Mapping[str, object]) -> tuple[str, ...]:
+    """The splits that come out of parts named like "train+val"."""
+    return tuple(name for part in files if "+" in part for name in part.split("+"))
 
 
 def stratified_split(
@@ -313,11 +395,13 @@ def stratified_split(
     names: Sequence[str],
     seed: int,
     shares: Mapping[str, float] = SHARES,
+    class_names: Sequence[str] | None = None,
 ) -> list[list[int]]:
     """Divide samples among the named splits so that each class has its share in every one.
 
     Returns a sorted list of indices a name. The shares of train, val and test are 60 : 20 : 20,
-    or as `shares` says. Raises `KitError` when a class has fewer samples than there are splits.
+    or as `shares` says. Raises `KitError` when a class has fewer samples than there are splits; it
+    names the class by `class_names`, or by its number.
     """
     rng = np.random.default_rng(seed)
     labels = np.asarray(labels)
@@ -326,8 +410,9 @@ def stratified_split(
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
         if len(members) < len(names):
+            name = label if class_names is None else repr(class_names[label])
             raise KitError(
-                f"class {label} has {len(members)} picture{'s' * (len(members) != 1)}, too few to "
+                f"class {name} has {len(members)} picture{'s' * (len(members) != 1)}, too few to "
                 f"have one in each of {', '.join(names)}: add pictures, or remove the class"
             )
         # Every split but the first gets its share and at least one; the first gets the rest.

@@ -36,7 +36,7 @@ def train_method(
     method: str,
     *,
     profile: str | None = None,
-    dataset: str | Path = "Flowers102",
+    dataset: str | Path | None = None,
     device: str | None = None,
     num_epochs: int | None = None,
     num_workers: int = 0,
@@ -45,13 +45,14 @@ def train_method(
 ) -> Path:
     """Train, test and record a method as its notebook does; returns the folder of its result.
 
-    `num_epochs` makes the run shorter or longer, with its schedule, and the recipe in the record
-    says so. An interrupted run goes on, and a finished one is loaded unless `rerun`. An earlier
-    result of the method moves to results/<profile>/previous/. Of several `processes` each calls
-    this, the first one records, and none keeps a checkpoint. Raises `KitError` for an unknown
-    method, profile, device or data set, and for numbers that make no run.
+    `dataset` is by default the one that notebook 01 has chosen. `num_epochs` makes the run shorter
+    or longer, with its schedule, and the recipe in the record says so. An interrupted run goes on,
+    and a finished one is loaded unless `rerun`. An earlier result of the method moves to
+    results/<profile>/previous/. Of several `processes` each calls this, the first one records, and
+    none keeps a checkpoint. Raises `KitError` for an unknown method, profile, device or data set,
+    and for numbers that make no run.
     """
-    workspace = start(profile=profile, device=processes.device(device))
+    workspace = start(profile=profile, device=processes.device(device), dataset=dataset)
     workspace = dataclasses.replace(workspace, processes=processes.count)
     recipe = recipe_for(method, workspace.profile, num_epochs)
     if num_workers < 0:
@@ -61,7 +62,6 @@ def train_method(
         size=recipe.size,
         batch_size=recipe.batch_size,
         augment=recipe.augment,
-        dataset=dataset,
         num_workers=num_workers,
     )
     print(recipe)
