@@ -1,5 +1,6 @@
 """What `import helpers` gives: the one list of these names, for Python and for editors."""
 
+from .activations import watch_inputs
 from .compact_networks import (
     densenet_like,
     five_block_cnn,
@@ -33,27 +34,33 @@ from .models import (
     resnet18,
     summarize,
 )
-from .plots import (
+from .network_plots import (
+    classify_photo,
+    compare_grad_cam,
     draw_network,
+    plot_activations,
+    plot_batchnorm,
+    plot_features,
+    plot_filters,
+    plot_layer_changes,
+    show_feature_maps,
+    show_grad_cam,
+)
+from .plots import (
     imshow,
     plot_accuracy_against_costs,
     plot_accuracy_against_count,
     plot_accuracy_against_time,
     plot_accuracy_over_time,
-    plot_batchnorm,
     plot_class_accuracy,
     plot_class_balance,
     plot_comparison,
-    plot_filters,
     plot_history,
-    plot_layer_changes,
     plot_picture_sizes,
     plot_schedule,
     plot_val_curves,
     show_augmentation,
     show_confused,
-    show_feature_maps,
-    show_grad_cam,
     show_predictions,
     show_samples,
 )
@@ -65,5 +72,6 @@ from .results import (
     load_results,
     save_result,
 )
+from .trained import load_trained
 from .training import autocast, compute_features, test, train_model
 from .workspace import choose_dataset, start

@@ -1,5 +1,5 @@
-"""Every figure of the notebooks and of the report. Each function returns a Figure: put the call on
-the last line of a cell to see it."""
+"""Figures of data, of training and of results, in the notebooks and in the report. Each function
+returns a Figure: put the call on the last line of a cell to see it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import EngFormatter, LogFormatter, LogLocator, NullLocator
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from .data import IMAGENET, Data, Normalization, class_counts, denormalize, eval_transform
-from .grad_cam import grad_cam
-from .kit.figures import SmallFigure
-from .models import check_layer, count_parameters, in_eval_mode, is_frozen
+from .kit.figures import SmallFigure, bare, shortened
 from .results import Result, class_accuracy, confused_pairs
 from .training import Score, TrainingRun
 
@@ -35,8 +33,19 @@ DPI = 100
 MOST_NAMES = 15  # classes whose names fit below a figure
 
 
-def _axes(rows: int = 1, columns: int = 1, *, width: float, height: float, note: str = ""):
-    """A figure of its own and its axes; `note` stands below it, small."""
+def _axes(
+    rows: int = 1,
+    columns: int = 1,
+    *,
+    width: float,
+    height: float,
+    note: str = "",
+    widths: Sequence[float] | None = None,
+):
+    """A figure of its own and its axes; `note` stands below it, small.
+
+    `widths` are those of the columns, each as a part of their sum.
+    """
     figure, axes = plt.subplots(
         rows,
         columns,
@@ -44,6 +53,7 @@ def _axes(rows: int = 1, columns: int = 1, *, width: float, height: float, note:
         dpi=DPI,
         squeeze=False,
         layout="constrained",
+        width_ratios=widths,
         FigureClass=SmallFigure,
     )
     # Closed, it is shown once, by the notebook, and not a second time by pyplot.
@@ -156,16 +166,10 @@ def plot_class_balance(data: Data) -> Figure:
         axes[0, 0].stairs(counts, edges, baseline=None, color=color, label=split, **style)
     axes[0, 0].set(xlabel="classes, most test pictures first", ylabel="pictures", ylim=(0, None))
     if data.num_classes <= MOST_NAMES:
-        names = [_short(data.class_names[label]) for label in order.tolist()]
-        axes[0, 0].set_xticks(range(len(names)), names, rotation=25, ha="right", fontsize=8,
-                              parse_math=False)  # fmt: skip
+        names = [shortened(data.class_names[label], 24) for label in order.tolist()]
+        axes[0, 0].set_xticks(range(len(names)), names, rotation=25, ha="right", fontsize=8)
     axes[0, 0].legend(frameon=False)
     return figure
-
-
-def _short(name: str, most: int = 24) -> str:
-    """A name that fits below an axis."""
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 def plot_picture_sizes(sizes: Sequence[tuple[int, int]], size: int, *, note: str = "") -> Figure:
@@ -232,184 +236,6 @@ def plot_history(runs: TrainingRun | Mapping[str, TrainingRun], *, note: str = "
     )
     axes[0, 1].set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
     axes[0, 1].legend(frameon=False, fontsize=8)
-    return figure
-
-
-@torch.no_grad()
-def plot_batchnorm(
-    model: nn.Module, images: torch.Tensor, *, channels: int = 5, note: str = ""
-) -> Figure:
-    """What the first BatchNorm layer does: some channels of a batch before it and after it."""
-    layer = next(layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
-    caught: list[torch.Tensor] = []
-    hook = layer.register_forward_hook(
-        # cloned, because the ReLU that follows works in place
-        lambda _, inputs, output: caught.extend([inputs[0].clone(), output.clone()])
-    )
-    with in_eval_mode(model):
-        layer.train()  # so that it uses this batch's own mean and deviation
-        momentum, layer.momentum = layer.momentum, 0.0  # and leaves the running ones alone
-        counted = layer.num_batches_tracked.clone()
-        model(images)
-        layer.momentum = momentum
-        layer.num_batches_tracked.copy_(counted)
-    hook.remove()
-    figure, axes = _axes(1, 2, width=9, height=2.8, note=note)
-    order = caught[0].std(dim=(0, 2, 3)).argsort()
-    shown = order[torch.linspace(0, len(order) - 1, channels).long()]
-    titles = ("before BatchNorm", "after BatchNorm, before ReLU")
-    for axis, values, title in zip(axes[0], caught, titles, strict=True):
-        for channel, color in zip(shown, COLORS, strict=False):
-            axis.hist(
-                values[:, channel].flatten().float().cpu().numpy(),
-                bins=80, density=True, histtype="step", color=color, label=f"channel {channel}",
-            )  # fmt: skip
-        axis.set(title=title, xlabel="activation", ylabel="density", yscale="log")
-    axes[0, 0].sharex(axes[0, 1])  # one scale, so that widths can be compared
-    axes[0, 1].legend(frameon=False, fontsize=8)
-    return figure
-
-
-def plot_filters(layer: nn.Conv2d, *, columns: int = 16, note: str = "") -> Figure:
-    """The filters of a first convolution as colour pictures, each stretched to its own range."""
-    filters = layer.weight.detach().cpu()
-    low, high = filters.amin(dim=(1, 2, 3), keepdim=True), filters.amax(dim=(1, 2, 3), keepdim=True)
-    filters = ((filters - low) / (high - low).clamp(min=1e-8)).permute(0, 2, 3, 1).numpy()
-    rows = -(-len(filters) // columns)
-    figure, axes = _axes(rows, columns, width=0.55 * columns, height=0.55 * rows + 0.2, note=note)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, picture in zip(axes.flat, filters, strict=False):
-        axis.imshow(picture)
-    return figure
-
-
-@torch.no_grad()
-def show_feature_maps(
-    model: nn.Module,
-    layers: Mapping[str, nn.Module],
-    image: torch.Tensor,
-    *,
-    count: int = 6,
-    note: str = "",
-) -> Figure:
-    """What some layers make of one picture (3, size, size): their most active channels."""
-    caught: dict[str, torch.Tensor] = {}
-
-    def keep(name: str):
-        return lambda _layer, _inputs, output: caught.update({name: output[0].float().cpu()})
-
-    for layer in layers.values():
-        check_layer(model, layer)
-    hooks = [layer.register_forward_hook(keep(name)) for name, layer in layers.items()]
-    with in_eval_mode(model):
-        model(image[None].to(next(model.parameters()).device))
-    for hook in hooks:
-        hook.remove()
-    width, height = 1.2 * (count + 1), 1.35 * len(layers) + 0.1
-    figure, axes = _axes(len(layers), count + 1, width=width, height=height, note=note)
-    for row, (name, maps) in zip(axes, caught.items(), strict=True):
-        strongest = maps.mean(dim=(1, 2)).argsort(descending=True)[:count]
-        row[0].imshow(_as_array(denormalize(image)))
-        row[0].set_title(f"{name}\n{maps.shape[1]} x {maps.shape[2]}", fontsize=8)
-        for axis, channel in zip(row[1:], strongest, strict=False):
-            axis.imshow(maps[channel].numpy(), cmap="viridis")
-    for axis in axes.flat:
-        axis.axis("off")
-    return figure
-
-
-@torch.no_grad()
-def show_grad_cam(
-    model: nn.Module,
-    layer: nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
-    data: Data,
-    *,
-    count: int = 2,
-) -> Figure:
-    """Grad-CAM: what in each picture speaks for the `count` classes that the model finds likeliest.
-
-    `images` and `labels` are of a batch of `data`; `layer` is the one that is asked.
-    """
-    with in_eval_mode(model):
-        logits = model(images.to(next(model.parameters()).device)).float().cpu()
-    chances, likeliest = logits.softmax(dim=1).topk(count, dim=1)
-    heats = [grad_cam(model, layer, images, likeliest[:, rank]) for rank in range(count)]
-    figure, axes = _axes(
-        len(images), count + 1, width=1.9 * (count + 1), height=2.1 * len(images), note=data.note
-    )
-    for row, image, label, shown in zip(axes, images, labels, range(len(images)), strict=True):
-        for axis in row:
-            axis.imshow(_as_array(denormalize(image, data.normalization)))
-            axis.axis("off")
-        row[0].set_title(data.class_names[int(label)], fontsize=8)
-        for axis, heat, chance, guess in zip(
-            row[1:], heats, chances[shown], likeliest[shown], strict=True
-        ):
-            axis.imshow(heat[shown].numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6)
-            axis.set_title(f"{data.class_names[int(guess)]}? {chance:.0%}", fontsize=8)
-    return figure
-
-
-def draw_network(model: nn.Module) -> Figure:
-    """A network as a row of blocks, in the order of its parts: frozen ones grey, trained coloured.
-
-    The height of a block grows with the logarithm of its number of parameters, written below it.
-    """
-    parts = [
-        (name, part) for name, part in model.named_children() if count_parameters(part)["total"]
-    ]
-    figure, axes = _axes(width=9, height=2.6)
-    axis = axes[0, 0]
-    for place, (name, part) in enumerate(parts):
-        counts = count_parameters(part)
-        frozen = counts["trainable"] == 0
-        height = np.log10(counts["total"] + 1) / 8
-        axis.add_patch(
-            Rectangle(
-                (place + 0.1, 0.5 - height / 2), 0.8, height, ec="black",
-                fc="#D9D9D9" if frozen else BLUE, hatch="//" if frozen else None,
-            )
-        )  # fmt: skip
-        bn = " (BN)" if any(isinstance(m, nn.BatchNorm2d) for m in part.modules()) else ""
-        label = f"{name}{bn}\n{counts['total']:,}"
-        axis.text(place + 0.5, -0.05, label, ha="center", va="top", fontsize=8)
-        if is_frozen(part):
-            axis.text(place + 0.5, 0.97, "eval", ha="center", fontsize=7, color="#555555")
-    axis.set(xlim=(0, len(parts)), ylim=(-0.3, 1.25))
-    axis.axis("off")
-    handles = [Patch(fc=BLUE, ec="black", label="trained"),
-               Patch(fc="#D9D9D9", ec="black", hatch="//", label="frozen")]  # fmt: skip
-    axis.legend(handles=handles, frameon=False, ncols=2, loc="upper left", fontsize=8)
-    return figure
-
-
-def plot_layer_changes(
-    before: Mapping[str, torch.Tensor],
-    model: nn.Module,
-    *,
-    leave_out: Sequence[str] = (),
-    note: str = "",
-) -> Figure:
-    """How far the parameters of each part of a network moved since the state dict `before`.
-
-    The length of the change over the length of the parameters before, part by part.
-    """
-    moved = {}
-    for name, part in model.named_children():
-        pairs = [
-            (before[f"{name}.{key}"].float().cpu(), value.detach().float().cpu())
-            for key, value in part.named_parameters()
-        ]
-        if pairs and name not in leave_out:
-            change = sum(float((new - old).square().sum()) for old, new in pairs)
-            length = sum(float(old.square().sum()) for old, _ in pairs)
-            moved[name] = (change / max(length, 1e-12)) ** 0.5
-    figure, axes = _axes(width=6, height=2.5, note=note)
-    axes[0, 0].bar(list(moved), list(moved.values()), color=BLUE)
-    axes[0, 0].set(ylabel="relative change")
     return figure
 
 
@@ -593,15 +419,36 @@ def plot_class_accuracy(results: Sequence[Result]) -> Figure:
 
 
 @_needs_results
-def show_confused(result: Result, data: Data, *, count: int = 4) -> Figure:
-    """The pairs of classes that a method mixes up most: two mistaken pictures of each pair."""
-    place = {name: index for index, name in enumerate(data.test.dataset.ids)}
-    pictures, titles = [], []
-    for _, _, mistakes in confused_pairs(result, count):
-        for index in mistakes[:2]:
-            label, guess = int(result.labels[index]), int(result.predictions[index])
-            pictures.append(_small(data.test.dataset.picture(place[result.ids[index]])))
-            titles.append(f"{data.class_names[label]}\ntaken for\n{data.class_names[guess]}")
-    if not pictures:
+def show_confused(results: Sequence[Result], data: Data, *, count: int = 2) -> Figure:
+    """The pairs of classes that each method mixes up most, as pictures: a row for each method.
+
+    Of each of its `count` pairs, a test picture that it mistook, and beside it a training picture
+    of the class that it took it for.
+    """
+    if all(result.hits.all() for result in results):
         return _nothing("no test picture was mistaken", data.note)
-    return _grid(pictures, titles, columns=4, note=data.note)
+    place = {name: index for index, name in enumerate(data.test.dataset.ids)}
+    figure, axes = _axes(
+        len(results), 2 * count, width=2.6 * count, height=1.62 * len(results), note=data.note
+    )
+    for row, result in zip(axes, results, strict=True):
+        for axis in row:
+            bare(axis)
+        row[0].set_ylabel(_wrap(result.title), fontsize=8)
+        for left, right, (_, _, mistakes) in zip(
+            row[::2], row[1::2], confused_pairs(result, count), strict=False
+        ):
+            label, guess = int(result.labels[mistakes[0]]), int(result.predictions[mistakes[0]])
+            times = int(((result.labels == label) & (result.predictions == guess)).sum())
+            mistaken = data.test.dataset.picture(place[result.ids[mistakes[0]]])
+            left.imshow(_as_array(_small(mistaken)))
+            left.set_title(shortened(data.class_names[label], 20), fontsize=7)
+            right.imshow(_as_array(_small(_example(data, guess))))
+            said = f"taken for, {times} x" if times > 1 else "taken for"
+            right.set_title(f"{said}\n{shortened(data.class_names[guess], 20)}", fontsize=7)
+    return figure
+
+
+def _example(data: Data, label: int) -> torch.Tensor:
+    """The first training picture of a class."""
+    return data.train.dataset.picture(int((data.train.dataset.labels == label).nonzero()[0]))

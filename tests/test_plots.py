@@ -40,6 +40,12 @@ def run_of(model, data):
     return train_model(model, data, criterion, optimizer, num_epochs=2, progress=False)
 
 
+def inputs_of(layer, model, data):
+    with helpers.watch_inputs(layer) as seen:
+        run_of(model, data)
+    return seen
+
+
 def texts_of(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
 
@@ -66,6 +72,14 @@ PICTURES = {
     ),
     "plot_accuracy_over_time": lambda data, cnn: helpers.plot_accuracy_over_time(
         {"a": run_of(cnn, data), "b": run_of(cnn, data)}, note=data.note
+    ),
+    "plot_activations": lambda data, cnn: helpers.plot_activations(
+        {"a": inputs_of(cnn[2], cnn, data), "b": inputs_of(cnn[6], cnn, data)},
+        batches=len(data.train),
+        note=data.note,
+    ),
+    "plot_features": lambda data, cnn: helpers.plot_features(
+        {"a network": helpers.compute_features(cnn, cnn[11], data)}, note=data.note
     ),
     "show_predictions": lambda data, cnn: helpers.show_predictions(test(cnn, data.test), data),
     "plot_accuracy_against_count": lambda data, cnn: helpers.plot_accuracy_against_count(
@@ -143,19 +157,58 @@ def test_figures_of_results(results, name):
     assert "no results yet" in texts_of(empty)
 
 
-def test_confused_pictures_are_those_of_the_result(data, cnn, workspace):
+def result_of(score, predictions=None):
+    record = {"method": "bn_cnn", "data": {"classes": 3, "note": NOTE}}
+    predictions = score.predictions if predictions is None else predictions
+    return helpers.results.Result(record, score.ids, score.labels, predictions)
+
+
+def test_confused_pictures_are_those_of_the_result(data, cnn):
     score = test(cnn, data.test)
-    wrong = int((score.predictions != score.labels).sum())
-    assert wrong  # an untrained network
-    record = {"method": "bn_cnn", "data": {"classes": 3}}
-    result = helpers.results.Result(record, score.ids, score.labels, score.predictions)
-    figure = helpers.show_confused(result, data)
+    swapped = (score.labels + 1) % 3  # everything is mistaken
+    figure = helpers.show_confused([result_of(score, swapped), result_of(score)], data)
     check(figure)
-    assert texts_of(figure).count("taken for") <= wrong
-    assert "taken for" in texts_of(figure)
-    right = helpers.results.Result(record, score.ids, score.labels, score.labels)
-    assert "no test picture was mistaken" in texts_of(helpers.show_confused(right, data))
-    assert "no results yet" in texts_of(helpers.show_confused(None, data))
+    rows = [figure.axes[:4], figure.axes[4:]]
+    assert [row[0].get_ylabel() for row in rows] == ["BN-CNN"] * 2
+    for left, right in zip(rows[0][::2], rows[0][1::2], strict=True):
+        label = data.class_names.index(left.get_title())
+        assert right.get_title() == f"taken for, 4 x\n{data.class_names[(label + 1) % 3]}"
+        for axis, name in ((left, left.get_title()), (right, right.get_title().split("\n")[1])):
+            color = np.asarray(axis.images[0].get_array()).mean(axis=(0, 1)).argmax()
+            assert name == ("red", "green", "blue")[color]
+
+
+def test_confused_pictures_without_a_mistake_or_a_result(data, cnn):
+    score = test(cnn, data.test)
+    assert (score.predictions != score.labels).any()  # an untrained network
+    right = result_of(score, score.labels)
+    assert "no test picture was mistaken" in texts_of(helpers.show_confused([right], data))
+    check(helpers.show_confused([right, result_of(score)], data))  # a row stays empty
+    assert "no results yet" in texts_of(helpers.show_confused([], data))
+
+
+def test_features_are_named_by_class_and_none_is_lost(data, cnn):
+    features = helpers.compute_features(cnn, cnn[11], data)
+    figure = helpers.plot_features({"a": features, "b": features}, count=2)
+    check(figure)
+    assert len(figure.axes) == 2
+    for axis in figure.axes:
+        points = {group.get_label(): len(group.get_offsets()) for group in axis.collections}
+        assert points == {"other classes": 4, "blue": 4, "red": 4}
+        assert "of the variance" in axis.get_title()
+
+
+def test_activations_are_drawn_over_epochs_on_one_scale(data, cnn):
+    seen = inputs_of(cnn[2], cnn, data)
+    figure = helpers.plot_activations({"a": seen, "b": seen}, batches=len(data.train))
+    for axis in figure.axes:
+        channels = [line for line in axis.lines if line.get_label().startswith("channel")]
+        assert len(channels) == 3
+        for line in channels:
+            epochs, means = line.get_xydata().T
+            assert epochs[-1] == 2  # as many as ran
+            assert np.allclose(means, seen.means[:, int(line.get_label().split()[1])])
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
 
 
 def test_figure_of_costs_has_a_panel_each_and_all_results(results):

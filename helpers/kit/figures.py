@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -16,6 +17,22 @@ class SmallFigure(Figure):
     A class of its own, because IPython resets what it does with matplotlib's whenever it sets up
     the inline backend.
     """
+
+
+def bare(axis: Axes) -> Axes:
+    """The same axes without ticks and frame; labels and titles may stay."""
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    return axis
+
+
+def shortened(name: str, most: int) -> str:
+    """A name for a title or a legend, of at most that many characters; a longer one ends in dots.
+
+    A dollar sign is one, and does not begin a formula.
+    """
+    name = name if len(name) <= most else name[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
+    return name.replace("$", r"\$")
 
 
 def png_of(figure: Figure, *, dpi: float | None = None) -> bytes:

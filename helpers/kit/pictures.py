@@ -52,6 +52,22 @@ def decode(path: Path, short_side: int) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 
+def read_picture(path: Path, short_side: int) -> torch.Tensor:
+    """A single picture of somebody's own, as `decode` gives it; raises `KitError` that says why it
+    cannot be read."""
+    mend = "save it as a JPEG or PNG, or name another file"
+    if path.suffix.lower() in OTHER_SUFFIXES:
+        raise KitError(f"{path.name} is of a kind that is not read on every machine: {mend}")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # of what can be used all the same
+            return decode(path, short_side)
+    except FileNotFoundError:
+        raise KitError(f"there is no file {path}: is its name whole, with its ending?") from None
+    except Exception as error:  # a damaged picture can fail in dozens of ways
+        raise KitError(f"{path.name} cannot be read ({_reason(error)}): {mend}") from None
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An open picture of a kind and shape that can be used; raises `ValueError` for another."""
