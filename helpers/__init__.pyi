@@ -21,6 +21,7 @@ from .data import (
     without_augmentation,
 )
 from .extension_recipes import get_extension_recipe
+from .fault_lab import FaultLab, train_one_epoch
 from .models import (
     bn_cnn,
     check_head,
@@ -52,13 +53,16 @@ from .plots import (
     plot_accuracy_against_count,
     plot_accuracy_against_time,
     plot_accuracy_over_time,
+    plot_claims,
     plot_class_accuracy,
     plot_class_balance,
     plot_comparison,
+    plot_faults,
     plot_history,
     plot_picture_sizes,
     plot_schedule,
     plot_val_curves,
+    plot_with_and_without,
     show_augmentation,
     show_confused,
     show_predictions,

@@ -88,7 +88,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--extensions",
         action="store_true",
-        help="run the extensions, 07 to 10, instead of the six of the assignment",
+        help="run the extensions, 07 to 11, instead of the six of the assignment",
     )
     run.add_argument(
         "--resume",

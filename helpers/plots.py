@@ -7,6 +7,7 @@ import functools
 import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -19,6 +20,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from .data import IMAGENET, Data, Normalization, class_counts, denormalize, eval_transform
+from .fault_lab import Finding
 from .kit.figures import SmallFigure, bare, shortened
 from .results import Result, class_accuracy, confused_pairs
 from .training import Score, TrainingRun
@@ -302,6 +304,76 @@ def _in_seconds(axis: Axes) -> None:
     axis.margins(x=0.15)
     for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
         which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
+
+
+def plot_with_and_without(
+    with_fault: Mapping[float, float],
+    without: Mapping[float, float],
+    *,
+    xlabel: str,
+    ylabel: str,
+    note: str = "",
+) -> Figure:
+    """What a fault of an experiment did to a curve: the values by x with it and without it."""
+    figure, axes = _axes(width=6, height=2.6, note=note)
+    for label, curve, color, style in (
+        ("without it", without, BLUE, "o-"),
+        ("with the fault", with_fault, RED, "s--"),
+    ):
+        axes[0, 0].plot(
+            list(curve), list(curve.values()), style, ms=4, color=color, label=label, clip_on=False
+        )
+    axes[0, 0].set(xlabel=xlabel, ylabel=ylabel)
+    axes[0, 0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_faults(findings: Mapping[str, Finding], *, columns: int = 3, note: str = "") -> Figure:
+    """The wall of a `FaultLab`: a panel for each fault, with its number both ways.
+
+    Each panel has a scale of its own, from zero on; a number that is a text has no bar.
+    """
+    rows = -(-len(findings) // columns)
+    figure, axes = _axes(rows, columns, width=3.1 * columns, height=1.05 * rows + 0.2, note=note)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, one in zip(axes.flat, findings.values(), strict=False):
+        lengths = [abs(value) if isinstance(value, Real) else 0.0 for value in one.values]
+        longest = max(lengths) or 1.0
+        axis.text(0, -0.75, one.quantity, fontsize=7.5, color="#555555", va="center")
+        for place, (length, text, color) in enumerate(
+            zip(lengths, one.texts, (RED, BLUE), strict=True)
+        ):
+            axis.barh(place, length / longest, height=0.75, color=color)
+            axis.text(length / longest + 0.03, place, text, fontsize=8, va="center")
+        axis.set(xlim=(0, 1.6), ylim=(1.5, -1.2))
+        axis.set_title(one.title, fontsize=9, loc="left", fontweight="bold")
+    handles = [Patch(fc=RED, label="with the fault"), Patch(fc=BLUE, label="without it")]
+    figure.legend(handles=handles, loc="outside upper right", frameon=False, ncols=2, fontsize=8)
+    return figure
+
+
+def plot_claims(
+    values: Sequence[float],
+    claims: Mapping[str, tuple[float, float]],
+    *,
+    xlabel: str,
+    note: str = "",
+) -> Figure:
+    """Results of several runs as dots, and below them what is claimed of them.
+
+    A claim is a value and how far the runs may be from it, either way: it is drawn as a bar.
+    """
+    figure, axes = _axes(width=6, height=1.2 + 0.4 * len(claims), note=note)
+    axis, names = axes[0, 0], [f"{len(values)} runs", *claims]
+    axis.plot(values, [0] * len(values), "o", color=GREY, alpha=0.6, clip_on=False)
+    for place, (value, margin) in enumerate(claims.values(), start=1):
+        color = COLORS[place % 2]  # the first claim red, the second blue, as elsewhere
+        axis.plot([value - margin, value + margin], [place] * 2, lw=6, color=color, alpha=0.4)
+        axis.plot(value, place, "|", ms=14, mew=2, color=color)
+    axis.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))
+    axis.set_yticks(range(len(names)), names)
+    return figure
 
 
 def _nothing(text: str, note: str = "") -> Figure:

@@ -81,6 +81,12 @@ PICTURES = {
     "plot_features": lambda data, cnn: helpers.plot_features(
         {"a network": helpers.compute_features(cnn, cnn[11], data)}, note=data.note
     ),
+    "plot_with_and_without": lambda data, cnn: helpers.plot_with_and_without(
+        {1: 20.0, 2: 30.0}, {1: 25.0, 3: 60.0}, xlabel="epoch", ylabel="percent", note=data.note
+    ),
+    "plot_claims": lambda data, cnn: helpers.plot_claims(
+        [88.0, 91.0, 90.0], {"a": (88.0, 0.005), "b": (89.7, 3.0)}, xlabel="%", note=data.note
+    ),
     "show_predictions": lambda data, cnn: helpers.show_predictions(test(cnn, data.test), data),
     "plot_accuracy_against_count": lambda data, cnn: helpers.plot_accuracy_against_count(
         {1: 0.3, 5: 0.7}, note=data.note
