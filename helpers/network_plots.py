@@ -16,9 +16,19 @@ from torch import nn
 from .activations import LayerInputs
 from .data import Data, denormalize
 from .grad_cam import grad_cam
-from .kit.figures import bare, shortened
+from .kit.figures import (
+    BLUE,
+    COLORS,
+    MARKERS,
+    RED,
+    as_array,
+    bare,
+    new_axes,
+    nothing_to_show,
+    shortened,
+    wrapped,
+)
 from .models import check_layer, count_parameters, in_eval_mode, is_frozen
-from .plots import BLUE, COLORS, MARKERS, RED, _as_array, _axes, _nothing, _wrap
 from .trained import Answer, TrainedNetwork, ask
 from .vectors import neighbours_alike, principal_components
 
@@ -42,7 +52,7 @@ def plot_batchnorm(
         layer.momentum = momentum
         layer.num_batches_tracked.copy_(counted)
     hook.remove()
-    figure, axes = _axes(1, 2, width=9, height=2.8, note=note)
+    figure, axes = new_axes(1, 2, width=9, height=2.8, note=note)
     order = caught[0].std(dim=(0, 2, 3)).argsort()
     shown = order[torch.linspace(0, len(order) - 1, channels).long()]
     titles = ("before BatchNorm", "after BatchNorm, before ReLU")
@@ -66,7 +76,7 @@ def plot_activations(
     Some channels of a run, from a narrow to a wide one: the line is a channel's mean at each
     step, the band reaches one deviation to either side. `batches` is the steps of an epoch.
     """
-    figure, axes = _axes(1, len(watched), width=4.5 * len(watched), height=3, note=note)
+    figure, axes = new_axes(1, len(watched), width=4.5 * len(watched), height=3, note=note)
     for axis in axes[0, 1:]:
         axis.sharey(axes[0, 0])  # one scale, so that widths can be compared
     for axis, (name, seen) in zip(axes[0], watched.items(), strict=True):
@@ -93,7 +103,9 @@ def plot_filters(layer: nn.Conv2d, *, columns: int = 16, note: str = "") -> Figu
     low, high = filters.amin(dim=(1, 2, 3), keepdim=True), filters.amax(dim=(1, 2, 3), keepdim=True)
     filters = ((filters - low) / (high - low).clamp(min=1e-8)).permute(0, 2, 3, 1).numpy()
     rows = -(-len(filters) // columns)
-    figure, axes = _axes(rows, columns, width=0.55 * columns, height=0.55 * rows + 0.2, note=note)
+    figure, axes = new_axes(
+        rows, columns, width=0.55 * columns, height=0.55 * rows + 0.2, note=note
+    )
     for axis in axes.flat:
         axis.axis("off")
     for axis, picture in zip(axes.flat, filters, strict=False):
@@ -124,10 +136,10 @@ def show_feature_maps(
     for hook in hooks:
         hook.remove()
     width, height = 1.2 * (count + 1), 1.35 * len(layers) + 0.1
-    figure, axes = _axes(len(layers), count + 1, width=width, height=height, note=note)
+    figure, axes = new_axes(len(layers), count + 1, width=width, height=height, note=note)
     for row, (name, maps) in zip(axes, caught.items(), strict=True):
         strongest = maps.mean(dim=(1, 2)).argsort(descending=True)[:count]
-        row[0].imshow(_as_array(denormalize(image)))
+        row[0].imshow(as_array(denormalize(image)))
         row[0].set_title(f"{name}\n{maps.shape[1]} x {maps.shape[2]}", fontsize=8)
         for axis, channel in zip(row[1:], strongest, strict=False):
             axis.imshow(maps[channel].numpy(), cmap="viridis")
@@ -154,12 +166,12 @@ def show_grad_cam(
         logits = model(images.to(next(model.parameters()).device)).float().cpu()
     chances, likeliest = logits.softmax(dim=1).topk(count, dim=1)
     heats = [grad_cam(model, layer, images, likeliest[:, rank]) for rank in range(count)]
-    figure, axes = _axes(
+    figure, axes = new_axes(
         len(images), count + 1, width=1.9 * (count + 1), height=2.1 * len(images), note=data.note
     )
     for row, image, label, shown in zip(axes, images, labels, range(len(images)), strict=True):
         for axis in row:
-            axis.imshow(_as_array(denormalize(image, data.normalization)))
+            axis.imshow(as_array(denormalize(image, data.normalization)))
             axis.axis("off")
         row[0].set_title(data.class_names[int(label)], fontsize=8)
         for axis, heat, chance, guess in zip(
@@ -182,21 +194,21 @@ def compare_grad_cam(networks: Sequence[TrainedNetwork], data: Data, *, count: i
     network says is above its map, with a cross and in another colour where it is wrong.
     """
     if not networks:
-        return _nothing("no trained network: run notebooks 02 to 05 first", data.note)
+        return nothing_to_show("no trained network: run notebooks 02 to 05 first", data.note)
     first = networks[0].result
     right = torch.stack([network.result.hits for network in networks]).sum(dim=0)
     order = right.argsort(stable=True)
     chosen = order[torch.linspace(0, len(order) - 1, min(count, len(order))).long()].tolist()
     path_of = dict(zip(data.test.dataset.ids, data.test.dataset.paths, strict=True))
     columns = len(networks) + 1
-    figure, axes = _axes(
+    figure, axes = new_axes(
         len(chosen), columns, width=1.3 * columns, height=1.62 * len(chosen) + 0.4, note=data.note
     )
     for row, index in zip(axes, chosen, strict=True):
         label = int(first.labels[index])
         answers = [ask(network, path_of[first.ids[index]], data) for network in networks]
         largest = max((answer.picture for answer in answers), key=lambda picture: picture.shape[-1])
-        bare(row[0]).imshow(_as_array(largest))
+        bare(row[0]).imshow(as_array(largest))
         row[0].set_title(shortened(data.class_names[label], 20), fontsize=7)
         for axis, answer in zip(row[1:], answers, strict=True):
             _show_heat(axis, answer)
@@ -208,13 +220,13 @@ def compare_grad_cam(networks: Sequence[TrainedNetwork], data: Data, *, count: i
                 color="black" if guess == label else RED,
             )
     for axis, network in zip(axes[-1, 1:], networks, strict=True):
-        axis.set_xlabel(_wrap(network.title), fontsize=8)
+        axis.set_xlabel(wrapped(network.title), fontsize=8)
     return figure
 
 
 def _show_heat(axis: Axes, answer: Answer) -> None:
     """Draw what a network saw, and over it where it looked."""
-    bare(axis).imshow(_as_array(answer.picture))
+    bare(axis).imshow(as_array(answer.picture))
     _lay_over(axis, answer.heat)
 
 
@@ -226,7 +238,7 @@ def classify_photo(networks: Sequence[TrainedNetwork], photo: str | Path, data: 
     Relative paths are those of the notebook. Raises `KitError` when the file cannot be read.
     """
     if not networks:
-        return _nothing("no trained network: run notebooks 02 to 05 first", data.note)
+        return nothing_to_show("no trained network: run notebooks 02 to 05 first", data.note)
     if photo:
         path = Path(photo).expanduser()
         print(f"{path.name}: whatever it shows, the answer is one of {data.num_classes} classes")
@@ -234,14 +246,14 @@ def classify_photo(networks: Sequence[TrainedNetwork], photo: str | Path, data: 
         samples = data.test.dataset
         path, label = samples.paths[len(samples) // 2], samples.labels[len(samples) // 2]
         print(f"no photo named, so a test picture: {data.class_names[label]} ({path.name})")
-    figure, axes = _axes(
+    figure, axes = new_axes(
         len(networks), 3, width=6.8, height=1.5 * len(networks) + 0.2, note=data.note,
         widths=(1, 1, 2),
     )  # fmt: skip
     for (seen, looked, said), network in zip(axes, networks, strict=True):
         answer = ask(network, path, data)
-        bare(seen).imshow(_as_array(answer.picture))
-        seen.set_ylabel(_wrap(network.title), fontsize=8)
+        bare(seen).imshow(as_array(answer.picture))
+        seen.set_ylabel(wrapped(network.title), fontsize=8)
         _show_heat(looked, answer)
         _draw_top_five(said, answer.probabilities, data.class_names)
     for axis, title in zip(
@@ -272,7 +284,7 @@ def draw_network(model: nn.Module) -> Figure:
     parts = [
         (name, part) for name, part in model.named_children() if count_parameters(part)["total"]
     ]
-    figure, axes = _axes(width=9, height=2.6)
+    figure, axes = new_axes(width=9, height=2.6)
     axis = axes[0, 0]
     for place, (name, part) in enumerate(parts):
         counts = count_parameters(part)
@@ -318,7 +330,7 @@ def plot_layer_changes(
             change = sum(float((new - old).square().sum()) for old, new in pairs)
             length = sum(float(old.square().sum()) for old, _ in pairs)
             moved[name] = (change / max(length, 1e-12)) ** 0.5
-    figure, axes = _axes(width=6, height=2.5, note=note)
+    figure, axes = new_axes(width=6, height=2.5, note=note)
     axes[0, 0].bar(list(moved), list(moved.values()), color=BLUE)
     axes[0, 0].set(ylabel="relative change")
     return figure
@@ -332,7 +344,7 @@ def plot_features(features: Mapping[str, Data], *, count: int = 7, note: str = "
     hold, and for what part of the pictures the nearest other one, by all numbers of its vector,
     is of the same class.
     """
-    figure, axes = _axes(1, len(features), width=4.5 * len(features), height=4.2, note=note)
+    figure, axes = new_axes(1, len(features), width=4.5 * len(features), height=4.2, note=note)
     for axis, (name, data) in zip(axes[0], features.items(), strict=True):
         samples, classes = data.val.dataset, data.num_classes
         named = torch.linspace(0, classes - 1, min(count, classes, len(COLORS))).long()

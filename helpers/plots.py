@@ -4,65 +4,39 @@ returns a Figure: put the call on the last line of a cell to see it."""
 from __future__ import annotations
 
 import functools
-import textwrap
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import EngFormatter, LogFormatter, LogLocator, NullLocator
-from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from .data import IMAGENET, Data, Normalization, class_counts, denormalize, eval_transform
 from .fault_lab import Finding
-from .kit.figures import SmallFigure, bare, shortened
+from .kit.figures import (
+    BLUE,
+    COLORS,
+    GREY,
+    MARKERS,
+    RED,
+    as_array,
+    bare,
+    new_axes,
+    nothing_to_show,
+    picture_grid,
+    shortened,
+    small,
+    wrapped,
+)
 from .results import Result, class_accuracy, confused_pairs
 from .training import Score, TrainingRun
 
-# Okabe and Ito's colours, told apart with every common kind of colour blindness.
-BLUE, RED, GREEN, PURPLE, SKY, ORANGE, GREY = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A8A8A",
-)  # fmt: skip
-COLORS = (BLUE, RED, GREEN, PURPLE, SKY, ORANGE, "black")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-DPI = 100
 MOST_NAMES = 15  # classes whose names fit below a figure
-
-
-def _axes(
-    rows: int = 1,
-    columns: int = 1,
-    *,
-    width: float,
-    height: float,
-    note: str = "",
-    widths: Sequence[float] | None = None,
-):
-    """A figure of its own and its axes; `note` stands below it, small.
-
-    `widths` are those of the columns, each as a part of their sum.
-    """
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(width, height),
-        dpi=DPI,
-        squeeze=False,
-        layout="constrained",
-        width_ratios=widths,
-        FigureClass=SmallFigure,
-    )
-    # Closed, it is shown once, by the notebook, and not a second time by pyplot.
-    plt.close(figure)
-    if note:
-        figure.supxlabel(note, fontsize=8, color="#555555", ha="right", x=0.99)
-    return figure, axes
 
 
 def imshow(
@@ -82,39 +56,7 @@ def imshow(
         images = denormalize(images, normalization)
     images = images[None] if images.dim() == 3 else images
     titles = [titles] if isinstance(titles, str) else titles
-    return _grid(list(images), titles or [""] * len(images), columns=columns, note=note)
-
-
-def _grid(
-    pictures: Sequence[torch.Tensor],
-    titles: Sequence[str],
-    *,
-    columns: int,
-    note: str = "",
-    colors: Sequence[str] | None = None,
-) -> Figure:
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    lines = max(title.count("\n") + 1 if title else 0 for title in map(_wrap, titles))
-    figure, axes = _axes(
-        rows, columns, width=1.55 * columns, height=(1.5 + 0.17 * lines) * rows + 0.2, note=note
-    )
-    colors = colors or ["black"] * len(pictures)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, picture, title, color in zip(axes.flat, pictures, titles, colors, strict=False):
-        axis.imshow(_as_array(picture))
-        axis.set_title(_wrap(title), fontsize=8, color=color, parse_math=False)
-    return figure
-
-
-def _wrap(title: str) -> str:
-    return "\n".join(textwrap.fill(line, 19) for line in title.split("\n"))
-
-
-def _as_array(picture: torch.Tensor) -> np.ndarray:
-    """(height, width, 3) for matplotlib."""
-    return picture.permute(1, 2, 0).cpu().numpy()
+    return picture_grid(list(images), titles or [""] * len(images), columns=columns, note=note)
 
 
 def show_samples(data: Data, *, count: int = 18, columns: int = 6) -> Figure:
@@ -132,19 +74,8 @@ def show_samples(data: Data, *, count: int = 18, columns: int = 6) -> Figure:
     ]
     titles = [data.class_names[samples.labels[index]] for index in chosen]
     square = eval_transform(samples.store.short_side)
-    pictures = [_small(square(samples.picture(index))) for index in chosen]
-    return _grid(pictures, titles, columns=columns, note=data.note)
-
-
-def _small(picture: torch.Tensor, side: int = 110) -> torch.Tensor:
-    """A picture no larger than a grid shows it, which keeps notebooks small."""
-    if min(picture.shape[-2:]) <= side:
-        return picture
-    shape = [round(length * side / min(picture.shape[-2:])) for length in picture.shape[-2:]]
-    scaled = nn.functional.interpolate(
-        picture[None].float(), shape, mode="bilinear", antialias=True
-    )
-    return scaled[0].clamp(0, 255).to(torch.uint8)
+    pictures = [small(square(samples.picture(index))) for index in chosen]
+    return picture_grid(pictures, titles, columns=columns, note=data.note)
 
 
 def show_augmentation(data: Data, index: int, *, count: int = 5, seed: int = 0) -> Figure:
@@ -152,14 +83,14 @@ def show_augmentation(data: Data, index: int, *, count: int = 5, seed: int = 0) 
     samples = data.train.dataset
     images, labels = samples.__getitems__([(index, seed + draw) for draw in range(count)])
     name = data.class_names[labels[0]]
-    pictures = [_small(samples.picture(index)), *denormalize(images, data.normalization)]
+    pictures = [small(samples.picture(index)), *denormalize(images, data.normalization)]
     titles = [name, *(f"epoch {epoch}" for epoch in range(1, count + 1))]
-    return _grid(pictures, titles, columns=count + 1, note=data.note)
+    return picture_grid(pictures, titles, columns=count + 1, note=data.note)
 
 
 def plot_class_balance(data: Data) -> Figure:
     """Number of pictures of each class, split by split; most test pictures first."""
-    figure, axes = _axes(width=8, height=2.8, note=data.note)
+    figure, axes = new_axes(width=8, height=2.8, note=data.note)
     order = class_counts(data, "test").argsort(descending=True, stable=True)
     edges = np.arange(data.num_classes + 1) - 0.5
     styles = ({"lw": 5, "alpha": 0.4}, {"ls": "--"}, {})  # told apart where they coincide
@@ -176,7 +107,7 @@ def plot_class_balance(data: Data) -> Figure:
 
 def plot_picture_sizes(sizes: Sequence[tuple[int, int]], size: int, *, note: str = "") -> Figure:
     """Width and height of every picture in pixels, and the square of `size` that a network sees."""
-    figure, axes = _axes(width=4.4, height=3.8, note=note)
+    figure, axes = new_axes(width=4.4, height=3.8, note=note)
     widths, heights = np.array(sizes).T
     axis = axes[0, 0]
     axis.scatter(widths, heights, s=8, alpha=0.3, color=BLUE, linewidths=0, label="pictures")
@@ -211,7 +142,7 @@ def plot_schedule(
 ) -> Figure:
     """The learning rate of each parameter group over a run, before it starts."""
     rates = learning_rates(scheduler, num_epochs * batches)
-    figure, axes = _axes(width=6, height=2.6)
+    figure, axes = new_axes(width=6, height=2.6)
     epochs = np.arange(len(rates)) / batches
     for column, (name, color) in enumerate(zip(names, COLORS, strict=False)):
         axes[0, 0].plot(epochs, rates[:, column], color=color, label=name)
@@ -223,7 +154,7 @@ def plot_schedule(
 def plot_history(runs: TrainingRun | Mapping[str, TrainingRun], *, note: str = "") -> Figure:
     """Loss and accuracy over the epochs, train dashed and val solid, of one run or of several."""
     runs = {"": runs} if isinstance(runs, TrainingRun) else runs
-    figure, axes = _axes(1, 2, width=9, height=3, note=note)
+    figure, axes = new_axes(1, 2, width=9, height=3, note=note)
     for (name, run), color in zip(runs.items(), COLORS, strict=False):
         epochs = [row["epoch"] for row in run.history]
         for axis, key in zip(axes[0], ("loss", "accuracy"), strict=True):
@@ -251,8 +182,8 @@ def show_predictions(score: Score, data: Data, *, count: int = 12, columns: int 
         if guess != label:
             titles[-1] += f"\n(not {data.class_names[label]})"
         colors.append("black" if guess == label else RED)
-    pictures = [_small(data.test.dataset.picture(index)) for index in chosen]
-    return _grid(pictures, titles, columns=columns, colors=colors, note=data.note)
+    pictures = [small(data.test.dataset.picture(index)) for index in chosen]
+    return picture_grid(pictures, titles, columns=columns, colors=colors, note=data.note)
 
 
 def plot_accuracy_against_count(
@@ -264,7 +195,7 @@ def plot_accuracy_against_count(
     """
     several = isinstance(next(iter(accuracy.values())), Mapping)
     curves = accuracy if several else {"": accuracy}
-    figure, axes = _axes(width=5, height=2.8, note=note)
+    figure, axes = new_axes(width=5, height=2.8, note=note)
     axis = axes[0, 0]
     for (name, curve), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
         axis.plot(list(curve), list(curve.values()), f"{marker}-", color=color, label=name)
@@ -286,7 +217,7 @@ def plot_accuracy_over_time(runs: Mapping[str, TrainingRun], *, note: str = "") 
 
     The seconds are those of training and loading, and of features, which come before any epoch.
     """
-    figure, axes = _axes(width=6, height=3.2, note=note)
+    figure, axes = new_axes(width=6, height=3.2, note=note)
     for (name, run), color, marker in zip(runs.items(), COLORS, MARKERS, strict=False):
         epochs = [row["training_seconds"] + row["loading_seconds"] for row in run.history]
         seconds = run.seconds["features"] + np.cumsum(epochs)
@@ -315,7 +246,7 @@ def plot_with_and_without(
     note: str = "",
 ) -> Figure:
     """What a fault of an experiment did to a curve: the values by x with it and without it."""
-    figure, axes = _axes(width=6, height=2.6, note=note)
+    figure, axes = new_axes(width=6, height=2.6, note=note)
     for label, curve, color, style in (
         ("without it", without, BLUE, "o-"),
         ("with the fault", with_fault, RED, "s--"),
@@ -334,7 +265,7 @@ def plot_faults(findings: Mapping[str, Finding], *, columns: int = 3, note: str 
     Each panel has a scale of its own, from zero on; a number that is a text has no bar.
     """
     rows = -(-len(findings) // columns)
-    figure, axes = _axes(rows, columns, width=3.1 * columns, height=1.05 * rows + 0.2, note=note)
+    figure, axes = new_axes(rows, columns, width=3.1 * columns, height=1.05 * rows + 0.2, note=note)
     for axis in axes.flat:
         axis.axis("off")
     for axis, one in zip(axes.flat, findings.values(), strict=False):
@@ -364,7 +295,7 @@ def plot_claims(
 
     A claim is a value and how far the runs may be from it, either way: it is drawn as a bar.
     """
-    figure, axes = _axes(width=6, height=1.2 + 0.4 * len(claims), note=note)
+    figure, axes = new_axes(width=6, height=1.2 + 0.4 * len(claims), note=note)
     axis, names = axes[0, 0], [f"{len(values)} runs", *claims]
     axis.plot(values, [0] * len(values), "o", color=GREY, alpha=0.6, clip_on=False)
     for place, (value, margin) in enumerate(claims.values(), start=1):
@@ -376,21 +307,13 @@ def plot_claims(
     return figure
 
 
-def _nothing(text: str, note: str = "") -> Figure:
-    """A figure that says why there is nothing to see."""
-    figure, axes = _axes(width=5, height=0.8, note=note)
-    axes[0, 0].axis("off")
-    axes[0, 0].text(0.5, 0.5, text, ha="center", va="center")
-    return figure
-
-
 def _needs_results(plot: Callable[..., Figure]) -> Callable[..., Figure]:
     """Let a figure of results say so when there is none."""
 
     @functools.wraps(plot)
     def with_or_without(results: Sequence[Result] | Result | None, *args, **options) -> Figure:
         if not results:
-            return _nothing("no results yet: run notebooks 02 to 05 first")
+            return nothing_to_show("no results yet: run notebooks 02 to 05 first")
         return plot(results, *args, **options)
 
     return with_or_without
@@ -403,7 +326,7 @@ def _note_of(results: Sequence[Result]) -> str:
 @_needs_results
 def plot_comparison(results: Sequence[Result]) -> Figure:
     """Test accuracy of each method, with its 95 % interval."""
-    figure, axes = _axes(width=7, height=0.9 + 0.5 * len(results), note=_note_of(results))
+    figure, axes = new_axes(width=7, height=0.9 + 0.5 * len(results), note=_note_of(results))
     axis = axes[0, 0]
     for place, (result, color) in enumerate(zip(results, COLORS, strict=False)):
         accuracy, (low, high) = result.record["test"]["accuracy"], result.record["test"]["interval"]
@@ -420,7 +343,7 @@ def plot_comparison(results: Sequence[Result]) -> Figure:
 @_needs_results
 def plot_accuracy_against_time(results: Sequence[Result]) -> Figure:
     """Test accuracy of each method against the seconds that its training took."""
-    figure, axes = _axes(width=6, height=3.4, note=_note_of(results))
+    figure, axes = new_axes(width=6, height=3.4, note=_note_of(results))
     axis = axes[0, 0]
     for result, color, marker in zip(results, COLORS, MARKERS, strict=False):
         record = result.record
@@ -442,7 +365,7 @@ def plot_accuracy_against_costs(
 
     `costs` has a panel's numbers under the name of its axis, in the order of `results`.
     """
-    figure, axes = _axes(1, len(costs), width=10, height=3.4, note=_note_of(results))
+    figure, axes = new_axes(1, len(costs), width=10, height=3.4, note=_note_of(results))
     for axis in axes[0, 1:]:
         axis.sharey(axes[0, 0])
     for axis, (name, values) in zip(axes[0], costs.items(), strict=True):
@@ -466,7 +389,7 @@ def plot_accuracy_against_costs(
 @_needs_results
 def plot_val_curves(results: Sequence[Result]) -> Figure:
     """Val accuracy of each method after each epoch, over the part of its run that has passed."""
-    figure, axes = _axes(width=6, height=3.2, note=_note_of(results))
+    figure, axes = new_axes(width=6, height=3.2, note=_note_of(results))
     for result, color in zip(results, COLORS, strict=False):
         history = result.record["history"]
         passed = [row["epoch"] / len(history) for row in history]
@@ -482,7 +405,7 @@ def plot_class_accuracy(results: Sequence[Result]) -> Figure:
     """Accuracy of each class under each method, the classes in order of their mean."""
     accuracy = torch.stack([class_accuracy(result) for result in results])
     order = accuracy.nanmean(dim=0).argsort()
-    figure, axes = _axes(width=8, height=3, note=_note_of(results))
+    figure, axes = new_axes(width=8, height=3, note=_note_of(results))
     for row, result, color, marker in zip(accuracy, results, COLORS, MARKERS, strict=False):
         axes[0, 0].plot(row[order], marker, color=color, ms=4, label=result.title)
     axes[0, 0].set(xlabel="classes, hardest first", ylabel="accuracy on test", ylim=(-0.03, 1.03))
@@ -498,24 +421,24 @@ def show_confused(results: Sequence[Result], data: Data, *, count: int = 2) -> F
     of the class that it took it for.
     """
     if all(result.hits.all() for result in results):
-        return _nothing("no test picture was mistaken", data.note)
+        return nothing_to_show("no test picture was mistaken", data.note)
     place = {name: index for index, name in enumerate(data.test.dataset.ids)}
-    figure, axes = _axes(
+    figure, axes = new_axes(
         len(results), 2 * count, width=2.6 * count, height=1.62 * len(results), note=data.note
     )
     for row, result in zip(axes, results, strict=True):
         for axis in row:
             bare(axis)
-        row[0].set_ylabel(_wrap(result.title), fontsize=8)
+        row[0].set_ylabel(wrapped(result.title), fontsize=8)
         for left, right, (_, _, mistakes) in zip(
             row[::2], row[1::2], confused_pairs(result, count), strict=False
         ):
             label, guess = int(result.labels[mistakes[0]]), int(result.predictions[mistakes[0]])
             times = int(((result.labels == label) & (result.predictions == guess)).sum())
             mistaken = data.test.dataset.picture(place[result.ids[mistakes[0]]])
-            left.imshow(_as_array(_small(mistaken)))
+            left.imshow(as_array(small(mistaken)))
             left.set_title(shortened(data.class_names[label], 20), fontsize=7)
-            right.imshow(_as_array(_small(_example(data, guess))))
+            right.imshow(as_array(small(_example(data, guess))))
             said = f"taken for, {times} x" if times > 1 else "taken for"
             right.set_title(f"{said}\n{shortened(data.class_names[guess], 20)}", fontsize=7)
     return figure

@@ -25,8 +25,8 @@ from helpers import (
     test,
 )
 from helpers.kit.errors import KitError
+from helpers.kit.figures import RED
 from helpers.kit.files import read_json, sha256, write_json
-from helpers.plots import RED
 from helpers.trained import NETWORKS, ask, load_network
 from helpers.training import TrainingRun
 
