@@ -99,6 +99,7 @@ def make_bench(
         )
     plan = Plan(profile=workspace.profile, quick=quick, in_full=in_full, rounds=rounds)
     bench = Bench(workspace, plan)
+    bench.data(bench.recipe("resnet18_finetune"))  # before hours of work: are its pictures there?
     if quick:
         bench = bench.on(few_pictures(bench, folder, QUICK_COUNTS, classes=QUICK_CLASSES))
     return bench

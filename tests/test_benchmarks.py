@@ -431,14 +431,29 @@ class TestCases:
         assert curve() is None
         assert cases.tutorial_curve(bench, "finetune", data, cnn) is None  # a quick run
 
-    def test_seconds_to_the_best(self, bench):
+    def test_seconds_of_the_tutorial(self, bench):
         curve = made_curve(0.1, 0.7, 0.7)
         assert cases.best(curve)["epoch"] == 2
-        seconds, how = cases.seconds_to_best(bench, curve, 4.0)
+        seconds, how = cases.tutorial_seconds(bench, curve, 4.0, 2)
         assert seconds == 8.0
-        assert "TIMES the 2" in how
+        assert "TIMES 2;" in how
         whole = Bench(bench.workspace, dataclasses.replace(bench.plan, in_full=True))
-        assert cases.seconds_to_best(whole, curve, 4.0)[0] == 20.0
+        assert cases.tutorial_seconds(whole, curve, 4.0, 2)[0] == 20.0
+        assert cases.tutorial_seconds(whole, curve, 4.0, 3)[0] == 30.0
+
+    def test_finetune_to_the_best_of_the_tutorial(self, bench, data, cnn, monkeypatch):
+        monkeypatch.setattr(cases, "tutorial_curve", lambda *_, **__: made_curve(0.1, 0.3, 0.2))
+        monkeypatch.setattr(kit_way, "finetune", lambda *_: made_run(0.2, 0.3))
+        monkeypatch.setattr(kit_way, "resnet18", lambda *_: cnn)
+        row = {"train_seconds": 3.0, "val_seconds": 1.0}
+        monkeypatch.setattr(cases, "epochs_in_turn", lambda *_: ([row], [made_run(0.2)]))
+        monkeypatch.setattr(cases, "tutorial_resnet18", lambda *_, **__: None)
+        plan = dataclasses.replace(bench.plan, quick=False)
+        _, whole, best = cases.finetune(Bench(bench.workspace, plan))
+        assert (whole.theirs, best.theirs) == (12.0, 8.0)
+        assert (whole.aim, best.aim) == (20, None)
+        assert whole.kit == best.kit
+        assert "3 epochs" in whole.against and "2 epochs to its best" in best.against
 
     def test_outputs_must_agree(self, bench, cnn):
         images = torch.rand(2, 3, 16, 16)
