@@ -65,8 +65,8 @@ class FaultLab:
         fault, and only then.
         """
         results = [self.run(experiment, faulty) for faulty in (True, False)]
-        words = [rings(alarm, result) for result in results]
         shown = [readable(result) for result in results]
+        words = [rings(alarm, result) for result in results]
         rows = [
             {title: name, WITH: text, WITHOUT: shown[1].get(name, "")}
             for name, text in shown[0].items()
@@ -129,7 +129,8 @@ def rings(alarm: Alarm, result: Mapping[str, object]) -> str | None:
     try:
         alarm(result)
     except AssertionError as noticed:
-        return str(noticed) or "something is wrong"
+        # pytest adds lines of its own to what an assert says
+        return str(noticed).partition("\n")[0] or "something is wrong"
     return None
 
 

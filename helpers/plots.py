@@ -265,7 +265,7 @@ def plot_faults(findings: Mapping[str, Finding], *, columns: int = 3, note: str 
     Each panel has a scale of its own, from zero on; a number that is a text has no bar.
     """
     rows = -(-len(findings) // columns)
-    figure, axes = new_axes(rows, columns, width=3.1 * columns, height=1.05 * rows + 0.2, note=note)
+    figure, axes = new_axes(rows, columns, width=3.1 * columns, height=1.15 * rows + 0.2, note=note)
     for axis in axes.flat:
         axis.axis("off")
     for axis, one in zip(axes.flat, findings.values(), strict=False):
@@ -277,7 +277,7 @@ def plot_faults(findings: Mapping[str, Finding], *, columns: int = 3, note: str 
         ):
             axis.barh(place, length / longest, height=0.75, color=color)
             axis.text(length / longest + 0.03, place, text, fontsize=8, va="center")
-        axis.set(xlim=(0, 1.6), ylim=(1.5, -1.2))
+        axis.set(xlim=(0, 1.6), ylim=(1.8, -1.2))
         axis.set_title(one.title, fontsize=9, loc="left", fontweight="bold")
     handles = [Patch(fc=RED, label="with the fault"), Patch(fc=BLUE, label="without it")]
     figure.legend(handles=handles, loc="outside upper right", frameon=False, ncols=2, fontsize=8)
