@@ -313,7 +313,8 @@ def left_out_text(listing: Listing, most: int = 10) -> str:
     """Which files of a folder are left out, and why, a line each."""
     used = sum(len(paths) for paths, _ in listing.splits.values())
     count = len(listing.left_out)
-    lines = [f"{listing.name}: {used:,} pictures are used, {count:,} are left out:"]
+    are = "is" if count == 1 else "are"
+    lines = [f"{listing.name}: {used:,} pictures are used, {count:,} {are} left out:"]
     lines += [f"- {line}" for line in listing.left_out[:most]]
     return "\n".join(lines + [f"- and {count - most:,} more, see data.left_out"] * (count > most))
 
@@ -398,8 +399,8 @@ def _balance(data: Data, split: str) -> str:
     )
     if fewest == most:
         return f"every class has {most:,} picture{'s' * (most != 1)}"
-    ratio = f"{most / fewest:.1f} times as many" if fewest else "which has none in this split"
-    return f"from {fewest:,} ({least}) to {most:,} ({largest}), {ratio}"
+    ratio = f", {most / fewest:.1f} times as many" if fewest else ""
+    return f"from {fewest:,} ({least}) to {most:,} ({largest}) pictures{ratio}"
 
 
 def duplicates_across_splits(data: Data) -> list[dict[str, str]]:

@@ -28,12 +28,18 @@ def write_picture(path: Path, color: tuple[int, int, int] = (90, 90, 90), seed: 
 
 
 def write_class_folders(root: Path, counts: Mapping[str, int]) -> Path:
-    """Write that many pictures of each class into a folder of its name; returns `root`."""
+    """Write that many pictures of each class into a folder of its name; returns `root`.
+
+    No two are the same, also in folders that are called as splits are.
+    """
     root.mkdir(parents=True, exist_ok=True)
+    first = 10**6 * (SPLITS.index(root.name) if root.name in SPLITS else 0)
     for label, (name, count) in enumerate(counts.items()):
         color = COLORS.get(name, (90, 90, 90))
         for number in range(count):
-            write_picture(root / name / f"{number:02d}.png", color, seed=1000 * label + number)
+            write_picture(
+                root / name / f"{number:02d}.png", color, seed=first + 1000 * label + number
+            )
         (root / name).mkdir(exist_ok=True)
     return root
 
