@@ -152,7 +152,7 @@ def test_a_network_of_ones_own_is_compared_after_those_of_the_assignment(workspa
     results = load_results(workspace)
     assert [result.title for result in results] == ["ResNet18 extractor", "a_cnn"]
     assert len(comparison_table(results)) == 2 and len(compare_pairs(results)) == 1
-    assert 'href="#method-a-cnn"' in write_report(workspace, []).read_text(encoding="utf-8")
+    assert 'href="#method-a_cnn"' in write_report(workspace, []).read_text(encoding="utf-8")
 
 
 # What is refused

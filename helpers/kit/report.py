@@ -266,7 +266,8 @@ def _outcome(result: Result) -> dict[str, str]:
     """What a method came to, and what it cost."""
     record, test = result.record, result.record["test"]
     (low, high), epochs = test["interval"], record["epochs"]
-    seconds, parameters = record["training_seconds"], record["parameters"]
+    total, trained = record["parameters"]["total"], record["parameters"]["trainable"]
+    seconds = record["training_seconds"]
     accuracy = class_accuracy(result)
     hardest = int(accuracy.nan_to_num(2.0).argmin())
     return {
@@ -276,7 +277,7 @@ def _outcome(result: Result) -> dict[str, str]:
         f"{record['val']['epoch']} of {epochs}",
         "Training": f"{seconds:,.1f} s for {epochs} epochs, {seconds / epochs:,.2f} s each",
         "Hardest class": f"{_class_name(result, hardest)}, {float(accuracy[hardest]):.1%} on test",
-        "Parameters": f"{parameters['total']:,}, of which {parameters['trainable']:,} were trained",
+        "Parameters": f"{total:,}, {'all' if trained == total else f'{trained:,}'} of them trained",
         "Weights": record["weights"]["source"],
         "Seed": str(record["seed"]),
     }
