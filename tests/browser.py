@@ -63,6 +63,7 @@ class Browser:
             raise
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)  # a window in front
         if offline:
             no_network = dict.fromkeys(("latency", "downloadThroughput", "uploadThroughput"), 0)
             self.call("Network.emulateNetworkConditions", offline=True, **no_network)
