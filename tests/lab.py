@@ -36,7 +36,8 @@ READY = """
   return panel?.context?.isReady && panel.sessionContext.session?.kernel?.status === "idle";
 })()
 """
-# From now on, keep each text that the outputs of the first cell that trains show, and its height.
+# From now on, keep the first cell that trains in view, and each text that its outputs show, with
+# its height.
 WATCH = """
 (() => {
   const notebook = jupyterapp.shell.currentWidget.content;
@@ -51,6 +52,7 @@ WATCH = """
   };
   window.shown = [];
   setInterval(look, 50);
+  setInterval(() => area.node.scrollIntoView({block: "end"}), 500);
   return place;
 })()
 """
@@ -155,12 +157,10 @@ class Lab:
 
     def start_run(self) -> None:
         """Restart the kernel and run all cells; does not wait. The first training is in view."""
-        place = self.browser.value(WATCH)
+        assert self.browser.value(WATCH) >= 0
         self.browser.value(RUN_ALL)
         self.browser.wait_for(f"!!{ACCEPT}", START)
         self.browser.value(f"{ACCEPT}.click()")
-        notebook = "jupyterapp.shell.currentWidget.content"
-        self.browser.value(f"{notebook}.scrollToItem({place}, 'start').then(() => 0)")
 
     def wait_for_end(self) -> str:
         """Wait until all cells have run and save; returns "well", or what went wrong."""
@@ -184,11 +184,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("picture", type=Path, help="the PNG to write")
     parser.add_argument("--notebook", default="03_resnet18_finetune.ipynb")
     parser.add_argument("--epoch", type=int, default=8, help="that is to be running")
-    parser.add_argument("--height", type=int, default=760)
+    parser.add_argument("--width", type=int, default=960, help="of the window, in CSS pixels")
+    parser.add_argument("--height", type=int, default=700)
     options = parser.parse_args(arguments)
     with (
         tempfile.TemporaryDirectory() as folder,
-        Lab(Path(folder), options.notebook, height=options.height) as lab,
+        Lab(Path(folder), options.notebook, width=options.width, height=options.height) as lab,
     ):
         lab.browser.value("jupyterapp.shell.collapseLeft()")
         lab.start_run()
