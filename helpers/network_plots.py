@@ -202,7 +202,7 @@ def compare_grad_cam(networks: Sequence[TrainedNetwork], data: Data, *, count: i
     path_of = dict(zip(data.test.dataset.ids, data.test.dataset.paths, strict=True))
     columns = len(networks) + 1
     figure, axes = new_axes(
-        len(chosen), columns, width=1.3 * columns, height=1.62 * len(chosen) + 0.4, note=data.note
+        len(chosen), columns, width=1.12 * columns, height=1.38 * len(chosen) + 0.4, note=data.note
     )
     for row, index in zip(axes, chosen, strict=True):
         label = int(first.labels[index])
@@ -220,7 +220,7 @@ def compare_grad_cam(networks: Sequence[TrainedNetwork], data: Data, *, count: i
                 color="black" if guess == label else RED,
             )
     for axis, network in zip(axes[-1, 1:], networks, strict=True):
-        axis.set_xlabel(wrapped(network.title), fontsize=8)
+        axis.set_xlabel(wrapped(network.title), fontsize=7)
     return figure
 
 
@@ -247,13 +247,13 @@ def classify_photo(networks: Sequence[TrainedNetwork], photo: str | Path, data: 
         path, label = samples.paths[len(samples) // 2], samples.labels[len(samples) // 2]
         print(f"no photo named, so a test picture: {data.class_names[label]} ({path.name})")
     figure, axes = new_axes(
-        len(networks), 3, width=6.8, height=1.5 * len(networks) + 0.2, note=data.note,
+        len(networks), 3, width=6, height=1.17 * len(networks) + 0.2, note=data.note,
         widths=(1, 1, 2),
     )  # fmt: skip
     for (seen, looked, said), network in zip(axes, networks, strict=True):
         answer = ask(network, path, data)
         bare(seen).imshow(as_array(answer.picture))
-        seen.set_ylabel(wrapped(network.title), fontsize=8)
+        seen.set_ylabel(wrapped(network.title), fontsize=7)
         _show_heat(looked, answer)
         _draw_top_five(said, answer.probabilities, data.class_names)
     for axis, title in zip(

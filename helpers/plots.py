@@ -423,24 +423,25 @@ def show_confused(results: Sequence[Result], data: Data, *, count: int = 2) -> F
     if all(result.hits.all() for result in results):
         return nothing_to_show("no test picture was mistaken", data.note)
     place = {name: index for index, name in enumerate(data.test.dataset.ids)}
+    square = eval_transform(data.test.dataset.store.short_side)
     figure, axes = new_axes(
-        len(results), 2 * count, width=2.6 * count, height=1.62 * len(results), note=data.note
+        len(results), 2 * count, width=2 * count, height=1.27 * len(results), note=data.note
     )
     for row, result in zip(axes, results, strict=True):
         for axis in row:
             bare(axis)
-        row[0].set_ylabel(wrapped(result.title), fontsize=8)
+        row[0].set_ylabel(wrapped(result.title), fontsize=7)
         for left, right, (_, _, mistakes) in zip(
             row[::2], row[1::2], confused_pairs(result, count), strict=False
         ):
             label, guess = int(result.labels[mistakes[0]]), int(result.predictions[mistakes[0]])
             times = int(((result.labels == label) & (result.predictions == guess)).sum())
             mistaken = data.test.dataset.picture(place[result.ids[mistakes[0]]])
-            left.imshow(as_array(small(mistaken)))
-            left.set_title(shortened(data.class_names[label], 20), fontsize=7)
-            right.imshow(as_array(small(_example(data, guess))))
+            left.imshow(as_array(small(square(mistaken))))
+            left.set_title(shortened(data.class_names[label], 18), fontsize=7)
+            right.imshow(as_array(small(square(_example(data, guess)))))
             said = f"taken for, {times} x" if times > 1 else "taken for"
-            right.set_title(f"{said}\n{shortened(data.class_names[guess], 20)}", fontsize=7)
+            right.set_title(f"{said}\n{shortened(data.class_names[guess], 18)}", fontsize=7)
     return figure
 
 
