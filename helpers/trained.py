@@ -104,10 +104,7 @@ def load_network(workspace: Workspace, result: Result, data: Data) -> TrainedNet
         ) from None
     weights = result.record["weights"]
     model.weights_kind, model.weights_source = weights["kind"], weights["source"]
-    try:
-        size = int(result.record["recipe"]["size"])
-    except (LookupError, TypeError, ValueError):
-        raise KitError(f"its record does not say for which size of pictures: {again}") from None
+    size = result.record["recipe"]["size"]
     asked = next((name for name, pixels in layers if size >= FEWEST_PLACES * pixels), layers[-1][0])
     model.to(workspace.device).eval().requires_grad_(False)
     return TrainedNetwork(result, model, size, asked)

@@ -82,7 +82,7 @@ def _record(folder: Path, method: str, score: Score, student: str | None, profil
         "training_seconds": 4.0 * order,
         "weights": {"kind": "made up", "source": "made-up weights"},
         "parameters": {"total": 1000 * order, "trainable": 100 * order},
-        "recipe": {"method": method, "profile": profile, "num_epochs": 3},
+        "recipe": {"method": method, "profile": profile, "size": 64, "num_epochs": 3},
         "machine": {
             "device": "cpu",
             "device_name": "a processor",

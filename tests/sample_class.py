@@ -217,7 +217,7 @@ def _record(hand_in: HandIn, method: str, labels: Labels, correct: int, total: i
         "training_seconds": sum(seconds[n] for n in ("training", "loading", "features")),
         "weights": {"kind": "ImageNet", "source": "made-up weights"},
         "parameters": {"total": 11_000_000 * (order + 1), "trainable": 50_000 * (order + 1)},
-        "recipe": {"method": method, "profile": "full", "num_epochs": epochs},
+        "recipe": {"method": method, "profile": "full", "size": 64, "num_epochs": epochs},
         "machine": {
             "device": "cpu",
             "device_name": "a processor",

@@ -126,7 +126,7 @@ def test_each_method_has_a_section(workspace):
     assert "num epochs3" in section_of(soup, "method-bn_cnn").text
     extractor = section_of(soup, "method-resnet18_extractor")
     settings = {row.th.text: row.td.text for row in extractor.tbody.find_all("tr")}
-    wanted = {"num epochs": "3", "backbone lr": "none", "augment: flip": "0.5"}
+    wanted = {"size": "64", "num epochs": "3", "backbone lr": "none", "augment: flip": "0.5"}
     assert settings == wanted | {"augment: color jitter": "0, 0.1"}
     # The most frequent of the mistakes of the other one; the extractor makes none.
     assert len(extractor.find_all("table")) == 1

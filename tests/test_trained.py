@@ -30,8 +30,9 @@ from helpers.kit.files import read_json, sha256, write_json
 from helpers.trained import NETWORKS, ask, load_network
 from helpers.training import TrainingRun
 
+EPOCH = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.4, "val_loss": 1.1, "val_accuracy": 0.5}
 RUN = TrainingRun(
-    history=[{"epoch": 1, "val_accuracy": 0.5}],
+    history=[EPOCH],
     first_loss=1.1,
     best_epoch=1,
     best_val_accuracy=0.5,
@@ -157,12 +158,6 @@ def test_weights_that_do_not_fit_are_refused(workspace, data, model, capsys, con
     rewrite(save(workspace, data, model), content)
     said = left_out(workspace, data, capsys)
     assert "weights.pt is of another network than bn_cnn(3) makes: run its notebook again" in said
-
-
-def test_a_record_without_a_size_is_refused(workspace, data, model, capsys):
-    path = save(workspace, data, model) / "record.json"
-    write_json(path, {**read_json(path), "recipe": {"method": "bn_cnn"}})
-    assert "does not say for which size" in left_out(workspace, data, capsys)
 
 
 def test_a_network_of_other_pictures_is_refused(workspace, data, model, tmp_path):

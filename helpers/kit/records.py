@@ -69,7 +69,7 @@ RECORD: dict[str | None, Any] = {
     "training_seconds": _number,
     "weights": {"kind": _text, "source": _text},
     "parameters": {"total": _count, "trainable": _count},
-    "recipe": {"num_epochs": _positive},
+    "recipe": {"size": _positive, "num_epochs": _positive},
     "machine": {
         "device": _text,
         "device_name": _text,
