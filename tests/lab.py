@@ -1,7 +1,7 @@
 """JupyterLab on a copy of the kit, in a headless Chromium: for tests, and for the picture in docs/.
 
-`python tests/lab.py docs/kit.png --beside results/mini/report.html` takes the picture of the README:
-notebook 03 while it trains, and the report.
+`python tests/lab.py docs/kit.png --beside results/mini/report.html` takes the picture of the
+README: notebook 03 while it trains, and the report.
 """
 
 from __future__ import annotations
