@@ -12,7 +12,7 @@ import pytest
 from scipy.io import savemat
 from tiny import SPLITS, write_class_folders, write_pets, write_picture
 
-from helpers import few_per_class, load_data
+from helpers import duplicates_across_splits, few_per_class, load_data
 from helpers.data import fingerprint
 from helpers.kit import flowers
 from helpers.kit.errors import KitError
@@ -26,6 +26,7 @@ from helpers.kit.sources import (
     stratified_split,
 )
 from helpers.recipes import Augmentation
+from helpers.workspace import find_workspace
 
 NAMES = ("train", "val", "test")
 
@@ -425,6 +426,24 @@ def test_the_real_flowers102_has_its_published_sizes():
     assert [len(paths) for paths, _ in listing.splits.values()] == [1020, 1020, 6149]
     assert len(set(listing.class_names)) == 102
     assert Counter(listing.splits["train"][1]) == dict.fromkeys(range(102), 10)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not real_flowers102(), reason="KIT_DATA does not hold all of Flowers102")
+def test_the_real_flowers102_has_two_copies_across_splits(tmp_path):
+    """As notebook 01 says."""
+    full = dataclasses.replace(find_workspace(profile="full"), decoded_dir=tmp_path)
+    data = load_data(full, size=64, batch_size=4, augment=Augmentation())
+    assert duplicates_across_splits(data) == [
+        {
+            "Picture": "test: image_08067.jpg (carnation)",
+            "Is the same as": "val: image_08077.jpg (carnation)",
+        },
+        {
+            "Picture": "test: image_07309.jpg (foxglove)",
+            "Is the same as": "train: image_07307.jpg (foxglove)",
+        },
+    ]
 
 
 def test_flowers102_that_is_not_there_says_how_to_fetch_it(tmp_path):
