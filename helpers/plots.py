@@ -98,11 +98,16 @@ def plot_class_balance(data: Data) -> Figure:
         counts = class_counts(data, split)[order].numpy()
         axes[0, 0].stairs(counts, edges, baseline=None, color=color, label=split, **style)
     axes[0, 0].set(xlabel="classes, most test pictures first", ylabel="pictures", ylim=(0, None))
-    if data.num_classes <= MOST_NAMES:
-        names = [shortened(data.class_names[label], 24) for label in order.tolist()]
-        axes[0, 0].set_xticks(range(len(names)), names, rotation=25, ha="right", fontsize=8)
+    _name_classes(axes[0, 0], [data.class_names[label] for label in order.tolist()])
     axes[0, 0].legend(frameon=False)
     return figure
+
+
+def _name_classes(axis: Axes, names: Sequence[str]) -> None:
+    """Write the names of classes below an axis that has one at 0, 1, ..., if they are few."""
+    if len(names) <= MOST_NAMES:
+        short = [shortened(name, 24) for name in names]
+        axis.set_xticks(range(len(names)), short, rotation=25, ha="right", fontsize=8)
 
 
 def plot_picture_sizes(sizes: Sequence[tuple[int, int]], size: int, *, note: str = "") -> Figure:
@@ -409,6 +414,7 @@ def plot_class_accuracy(results: Sequence[Result]) -> Figure:
     for row, result, color, marker in zip(accuracy, results, COLORS, MARKERS, strict=False):
         axes[0, 0].plot(row[order], marker, color=color, ms=4, label=result.title)
     axes[0, 0].set(xlabel="classes, hardest first", ylabel="accuracy on test", ylim=(-0.03, 1.03))
+    _name_classes(axes[0, 0], [results[0].class_names.get(label, "") for label in order.tolist()])
     axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
 

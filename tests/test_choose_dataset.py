@@ -426,7 +426,7 @@ def test_figures_of_few_classes(odd):
     assert r"costs \$5 or \$6" in texts  # else it would be a formula
     assert f"{LONG[:23]}…" in texts
     samples = helpers.show_samples(odd)
-    drawn_texts(samples)
+    assert "a kind of bird\nwhose name is far …" in drawn_texts(samples)
     assert len([axis for axis in samples.axes if axis.images]) == 3  # the smallest class has one
     predictions = torch.zeros(odd.sizes["test"], dtype=torch.int64)
     score = score_of(odd, predictions)

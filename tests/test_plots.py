@@ -158,6 +158,8 @@ def test_figures_of_results(results, name):
     assert NOTE in texts_of(figure)
     for method in METHODS.values():
         assert method in texts_of(figure)
+    if name == "plot_class_accuracy":
+        assert all(flower in texts_of(figure) for flower in ("rose", "iris", "lily", "aloe"))
     empty = getattr(helpers, name)([])
     check(empty)
     assert "no results yet" in texts_of(empty)

@@ -88,8 +88,9 @@ def picture_grid(
 
 
 def wrapped(title: str) -> str:
-    """A title in lines that fit above a picture of a grid."""
-    return "\n".join(textwrap.fill(line, 19) for line in title.split("\n"))
+    """A title that fits above a picture: no name in it takes more than two lines."""
+    lines = title.split("\n")
+    return "\n".join(textwrap.fill(line, 19, max_lines=2, placeholder=" …") for line in lines)
 
 
 def as_array(picture: torch.Tensor) -> np.ndarray:
