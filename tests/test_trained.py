@@ -235,7 +235,7 @@ def test_three_classes_are_all_named(data, networks, capsys):
 
 
 def test_of_many_classes_five_are_named_and_long_names_are_cut(workspace, tmp_path):
-    names = {f"$x^{letter * 60}$": 5 for letter in "abcdefg"}  # no formulas
+    names = {f"${letter}^$ {letter * 60}": 5 for letter in "abcdefg"}
     folder = write_class_folders(tmp_path / "pictures", names)
     augment = get_recipe("bn_cnn", "mini").augment
     data = load_data(workspace, size=16, batch_size=8, augment=augment, dataset=folder)
@@ -244,7 +244,9 @@ def test_of_many_classes_five_are_named_and_long_names_are_cut(workspace, tmp_pa
     figure = classify_photo(networks, "", data)
     assert len(chances_of(figure)) == 5
     assert sum(chances_of(figure)) < 100
-    assert max(len(label.get_text()) for label in figure.axes[2].get_yticklabels()) <= 26
+    labels = [label.get_text() for label in figure.axes[2].get_yticklabels()]
+    assert max(map(len, labels)) <= 26
+    assert all(label.count(r"\$") == 2 for label in labels)  # signs, and no formula
     figure.canvas.draw()  # it has room for what it names
     assert compare_grad_cam(networks, data).axes
 
