@@ -14,9 +14,13 @@ from queue import Empty
 import matplotlib
 import pytest
 
-RESULTS = tempfile.mkdtemp(prefix="kit-results-")
+# `-n 2` runs files side by side, in processes of their own that share the results of the first.
+IS_WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if IS_WORKER:
+    os.environ["OMP_NUM_THREADS"] = "1"  # threads of several processes would wait for each other
+else:
+    os.environ["KIT_RESULTS"] = tempfile.mkdtemp(prefix="kit-results-")  # not a student's own
 os.environ["KIT_PROFILE"] = "mini"
-os.environ["KIT_RESULTS"] = RESULTS  # a student's own results are never touched
 matplotlib.use("Agg")  # in this process only: kernels show their figures inline
 
 SLICE = 1.0  # seconds between two looks at whether a kernel still lives
@@ -27,7 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    shutil.rmtree(RESULTS, ignore_errors=True)
+    if not IS_WORKER:
+        shutil.rmtree(os.environ["KIT_RESULTS"], ignore_errors=True)
 
 
 def notice_dead_kernels() -> None:

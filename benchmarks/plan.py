@@ -76,7 +76,7 @@ def nothing_decoded(bench: Bench) -> Iterator[Bench]:
 
 def open_bench(plan: Plan) -> Bench:
     """The bench of a plan; prints the kit's banner. Raises `KitError` when pictures are missing."""
-    return Bench(helpers.start(profile=plan.profile), plan)
+    return Bench(helpers.start(profile=plan.profile, dataset="Flowers102"), plan)
 
 
 def make_bench(
@@ -91,7 +91,7 @@ def make_bench(
         raise KitError(f"--rounds {rounds}: use at least 1")
     if quick and in_full:
         raise KitError("--quick and --in-full exclude each other: use one of them")
-    workspace = helpers.start(profile=profile)
+    workspace = helpers.start(profile=profile, dataset="Flowers102")
     if workspace.profile != "full" and not quick:
         raise KitError(
             f"the benchmark needs Flowers102, and the profile is mini ({workspace.reason}): give "

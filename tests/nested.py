@@ -27,10 +27,11 @@ def run_pytest(
     for name, cells in notebooks.items():
         made = [v4.new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells]
         nbformat.write(v4.new_notebook(cells=made), folder / "notebooks" / f"{name}.ipynb")
+    own = {name: value for name, value in os.environ.items() if "XDIST" not in name}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no", *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        env={**own, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         timeout=150,

@@ -271,9 +271,9 @@ def _stdout(text: str) -> dict:
 def printed_accuracy(record: dict) -> str:
     """What the cell of a notebook prints that tests the network."""
     test = {key: record["test"][key] for key in ("correct", "total", "loss", "top5", "seconds")}
-    unused = dict.fromkeys(("per_class", "labels", "predictions", "probabilities", "ids"))
+    unused = dict.fromkeys(("labels", "predictions", "probabilities", "ids"))
     val = f"val:  accuracy {record['val']['accuracy']:.1%}, the number that chose the epoch\n"
-    return f"test: {Score(**test, **unused)}\n{val}"
+    return f"test: {Score(per_class=range(102), **test, **unused)}\n{val}"
 
 
 def epoch_lines(record: dict) -> list[str]:
