@@ -144,7 +144,7 @@ def machine_facts(workspace: Workspace) -> dict[str, Any]:
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "threads": workspace.threads,
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "busy_percent": psutil.cpu_percent(interval=1.0),  # with other work, before it begins
+        "busy_percent": busy_with_other_work(),  # before it begins
         "device": str(workspace.device),
         "device_name": device_name(workspace.device),
         "system": platform.platform(),
@@ -155,6 +155,14 @@ def machine_facts(workspace: Workspace) -> dict[str, Any]:
         "seed": workspace.seed,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
+
+
+def busy_with_other_work(seconds: float = 1.0) -> float:
+    """The part of all processors, in percent, that other processes use now."""
+    before = sum(psutil.Process().cpu_times()[:2])
+    everything = psutil.cpu_percent(interval=seconds)
+    own = sum(psutil.Process().cpu_times()[:2]) - before
+    return round(max(0.0, everything - 100 * own / seconds / psutil.cpu_count()), 1)
 
 
 def precision_name(precision: torch.dtype) -> str:

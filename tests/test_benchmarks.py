@@ -125,6 +125,18 @@ class TestInTurn:
 
 
 class TestProcesses:
+    @pytest.mark.parametrize(("everything", "other"), [(60.0, 10.0), (45.0, 0.0)])
+    def test_own_work_is_no_other_work(self, everything, other, monkeypatch):
+        used = iter([(1.0, 0.5, 0.0), (1.75, 0.75, 0.0)])  # a second, on one of two processors
+
+        class OneOfTwo:
+            cpu_times = staticmethod(lambda: next(used))
+
+        monkeypatch.setattr(measure.psutil, "Process", OneOfTwo)
+        monkeypatch.setattr(measure.psutil, "cpu_count", lambda: 2)
+        monkeypatch.setattr(measure.psutil, "cpu_percent", lambda interval: everything)
+        assert measure.busy_with_other_work() == other
+
     def test_peak_memory_sees_what_was_held_and_freed(self):
         grown = measure.fresh_process(
             "from benchmarks.measure import peak_memory\n"
