@@ -12,6 +12,7 @@ from pathlib import Path
 import helpers
 from helpers.data import Data
 from helpers.kit.errors import KitError
+from helpers.kit.identity import FLOWERS
 from helpers.recipes import Augmentation, Recipe
 from helpers.workspace import Workspace
 
@@ -23,7 +24,7 @@ class Plan:
     """The decisions behind a run, in plain JSON types."""
 
     profile: str  # of the workspace: where the pictures come from
-    dataset: str = "Flowers102"  # or a folder of class folders: a few of its pictures
+    dataset: str = FLOWERS  # or a folder of class folders: a few of its pictures
     quick: bool = False  # the mini profile's recipes (64 pixels), and no accuracies
     in_full: bool = False  # really train the tutorial's 25 epochs
     rounds: int = 3  # measured, after one to warm up
@@ -76,7 +77,7 @@ def nothing_decoded(bench: Bench) -> Iterator[Bench]:
 
 def open_bench(plan: Plan) -> Bench:
     """The bench of a plan; prints the kit's banner. Raises `KitError` when pictures are missing."""
-    return Bench(helpers.start(profile=plan.profile, dataset="Flowers102"), plan)
+    return Bench(helpers.start(profile=plan.profile, dataset=FLOWERS), plan)
 
 
 def make_bench(
@@ -91,7 +92,7 @@ def make_bench(
         raise KitError(f"--rounds {rounds}: use at least 1")
     if quick and in_full:
         raise KitError("--quick and --in-full exclude each other: use one of them")
-    workspace = helpers.start(profile=profile, dataset="Flowers102")
+    workspace = helpers.start(profile=profile, dataset=FLOWERS)
     if workspace.profile != "full" and not quick:
         raise KitError(
             f"the benchmark needs Flowers102, and the profile is mini ({workspace.reason}): give "
