@@ -16,7 +16,6 @@ from nbformat import v4
 
 from helpers import __main__ as cli
 from helpers.grading import release
-from helpers.grading.handin import ANSWER_STUB
 from helpers.grading.release import (
     CODE_STUB,
     asserts_of,
@@ -28,6 +27,7 @@ from helpers.grading.release import (
 from helpers.kit import notebooks
 from helpers.kit.errors import KitError
 from helpers.kit.identity import kit_version
+from helpers.kit.questions import ANSWER_STUB
 
 NAME = "03_made_up.ipynb"
 REGION = """x = 2

@@ -20,14 +20,11 @@ from helpers import __main__ as cli
 from helpers.data import fingerprint
 from helpers.grading import handin, submit
 from helpers.grading.handin import (
-    ANSWER_STUB,
     MANIFEST,
     NOTEBOOKS,
     Manifest,
-    answer_text,
     handin_name,
     manifest_faults,
-    questions_of,
     safe_name,
     write_handin,
 )
@@ -35,6 +32,7 @@ from helpers.kit import flowers, notebooks, runner
 from helpers.kit.files import read_json, sha256, write_json
 from helpers.kit.identity import seed_of
 from helpers.kit.notebooks import METHOD_OF, code_cells
+from helpers.kit.questions import ANSWER_STUB, answer_text, questions_of
 from helpers.kit.session_log import Entry, read_log, source_hash
 from helpers.kit.sources import Listing
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..kit.questions import ANSWER, BEGIN, QUESTION, SOLUTION, TODO, answer_text
 from ..kit.session_log import source_hash
-from . import handin
 from .archive import MB, HandInError
 
 PLAIN = 8 * MB  # a notebook up to this size is parsed as it is
@@ -41,8 +41,8 @@ class Cell:
     @property
     def is_todo(self) -> bool:
         """Whether students are to write this cell of a template, or a part of it."""
-        tagged = not {handin.SOLUTION, handin.TODO}.isdisjoint(self.tags)
-        return tagged or handin.BEGIN in self.source
+        tagged = not {SOLUTION, TODO}.isdisjoint(self.tags)
+        return tagged or BEGIN in self.source
 
 
 @dataclass
@@ -236,8 +236,8 @@ def questions_of(number: str, template: Notebook) -> list[Question]:
     questions: list[Question] = []
     for index, cell in enumerate(template.cells[:-1]):
         answer = template.cells[index + 1]
-        if "question" in cell.tags and "answer" in answer.tags:
-            model = answer_text(answer.source)
+        if QUESTION in cell.tags and ANSWER in answer.tags:
+            model = written_answer(answer.source)
             questions.append(Question(number, len(questions) + 1, cell.source, index + 1, model))
     return questions
 
@@ -257,13 +257,13 @@ def answer_to(question: Question, cells: dict[int, Cell], notebook: Notebook) ->
     asked = cells.get(question.place - 1)
     if cell is None and asked is not None:
         after = notebook.cells[notebook.cells.index(asked) + 1 :][:1]
-        cell = after[0] if after and "question" not in after[0].tags else None
-    return answer_text(cell.source) if cell is not None else ""
+        cell = after[0] if after and QUESTION not in after[0].tags else None
+    return written_answer(cell.source) if cell is not None else ""
 
 
-def answer_text(source: str) -> str:
+def written_answer(source: str) -> str:
     """What a student wrote into an answer cell, cut off where it is far too long."""
-    text = handin.answer_text(source[: 2 * LONGEST_ANSWER])  # the search for remarks is slow
+    text = answer_text(source[: 2 * LONGEST_ANSWER])  # the search for remarks is slow
     if len(text) > LONGEST_ANSWER:
         text = f"{text[:LONGEST_ANSWER]} ... (it is longer)"
     return text

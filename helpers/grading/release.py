@@ -38,8 +38,7 @@ from ..kit.notebooks import (
     select_notebooks,
     tags_of,
 )
-from .colab import for_colab, repository_of
-from .handin import (
+from ..kit.questions import (
     ANSWER,
     ANSWER_STUB,
     BEGIN,
@@ -47,9 +46,10 @@ from .handin import (
     QUESTION,
     SOLUTION,
     TODO,
-    notebook_path,
     questions_of,
 )
+from .colab import for_colab, repository_of
+from .handin import notebook_path
 
 MODEL_ANSWER = "model-answer"  # tag of a cell that goes
 CODE_STUB = '# TODO: your code here\nraise NotImplementedError("this is yours to write")'

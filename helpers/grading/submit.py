@@ -29,6 +29,7 @@ from ..kit.notebooks import (
     shown_text,
     version_note,
 )
+from ..kit.questions import questions_of
 from ..kit.session_log import LOG_NAME, Entry, best_session, read_log, source_hash
 from ..kit.sources import list_pictures
 from ..results import Result, check_belongs, read_result
@@ -39,7 +40,6 @@ from .handin import (
     RESULT_FILES,
     Manifest,
     notebook_path,
-    questions_of,
     result_path,
     write_handin,
 )

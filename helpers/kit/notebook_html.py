@@ -13,9 +13,9 @@ from bs4 import BeautifulSoup, Tag
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode, v4
 
-from ..grading.handin import answer_text, question_cells
 from .notebooks import read_notebook
 from .pages import escape
+from .questions import answer_text, question_cells
 
 NBCONVERT_HAS_NO_ALT = "No description has been provided for this image"
 NO_ANSWER = "*No answer yet.*"
