@@ -22,12 +22,15 @@ def write_result(
     student: str | None = "s1234567",
     profile: str = "mini",
     right: float = 0.7,
+    fingerprint: str = "abc",
 ) -> Path:
     """Write a result of 40 pictures in 4 classes as `save_result` does; returns its folder."""
     folder = results_dir / method
     score = _score(random.Random(method), right)
     write_text(folder / "predictions.csv", predictions_csv(score, ["rose", "iris", "lily", "aloe"]))
-    write_json(folder / "record.json", _record(folder, method, score, student, profile))
+    record = _record(folder, method, score, student, profile)
+    record["data"]["fingerprint"] = fingerprint
+    write_json(folder / "record.json", record)
     return folder
 
 

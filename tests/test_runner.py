@@ -11,12 +11,16 @@ import nbformat
 import pytest
 from made_up import write_notebook, write_result
 from nbformat import v4
+from tiny import write_class_folders
 
+from helpers.data import fingerprint
 from helpers.kit import notebooks, runner
 from helpers.kit.errors import KitError
 from helpers.kit.files import only_writer
 from helpers.kit.identity import kit_version
 from helpers.kit.notebooks import notebook_faults
+from helpers.kit.sources import list_pictures
+from helpers.workspace import find_workspace
 
 NOTE = "open('order.txt', 'a').write('{0} ')"
 
@@ -122,7 +126,15 @@ def test_interrupted_run_keeps_what_ran(place, monkeypatch):
     assert [cell.execution_count for cell in copy_of(place, "01_a").cells[1:]] == [1, None]
 
 
-def test_resume_skips_what_is_done(place, capsys):
+@pytest.fixture
+def pictures() -> str:
+    """The fingerprint of the pictures that the mini profile has."""
+    workspace = find_workspace(profile="mini")
+    where = {"profile": "mini", "data_dir": workspace.data_dir, "seed": workspace.seed}
+    return fingerprint(list_pictures(workspace.dataset, **where))
+
+
+def test_resume_skips_what_is_done(place, pictures, capsys):
     folder, results = place / "notebooks", place / "results" / "mini"
     write_notebook(folder, "01_a", NOTE.format("a"))
     changed = write_notebook(folder, "03_c", NOTE.format("c"))
@@ -131,14 +143,14 @@ def test_resume_skips_what_is_done(place, capsys):
     runner.run_notebooks(profile="mini")
     assert order_of(place) == ["a", "b", "c", "f"]
     # 02 is complete and has its record, 03 lacks its record.
-    record = write_result(results, "bn_cnn") / "record.json"
+    record = write_result(results, "bn_cnn", fingerprint=pictures) / "record.json"
     newer = (results / "notebooks" / "06_f.ipynb").stat().st_mtime + 10
     os.utime(record, (newer, newer))
     runner.run_notebooks(profile="mini", resume=True)
     assert order_of(place)[4:] == ["c", "f"]
     assert "02_b: done before, skipped" in capsys.readouterr().out
     # A changed cell is run again; then nothing is left to do.
-    write_result(results, "resnet18_finetune")
+    write_result(results, "resnet18_finetune", fingerprint=pictures)
     changed.write_text(changed.read_text().replace("c ')", "C ')"))
     for copied in (results / "notebooks").iterdir():
         os.utime(copied, (newer + 10, newer + 10))
@@ -146,6 +158,29 @@ def test_resume_skips_what_is_done(place, capsys):
     runner.run_notebooks(profile="mini", names=["01", "02", "03"], resume=True)
     assert order_of(place)[6:] == ["C"]
     assert (results / "bn_cnn" / "record.json").exists()
+
+
+def test_resume_runs_again_what_is_about_another_data_set(place, pictures, capsys):
+    """Notebook 01 chooses the data set, so it runs before the others are looked at."""
+    folder, results = place / "notebooks", place / "results" / "mini"
+    tour = write_notebook(folder, "01_a", NOTE.format("a"))
+    write_notebook(folder, "02_b", NOTE.format("b"))
+    write_notebook(folder, "06_f", NOTE.format("f"))
+    write_result(results, "bn_cnn", fingerprint=pictures)
+    runner.run_notebooks(profile="mini")
+    write_result(results, "bn_cnn", fingerprint=pictures)  # 02 would have written it
+    newer = (results / "bn_cnn" / "record.json").stat().st_mtime + 10
+    os.utime(results / "notebooks" / "06_f.ipynb", (newer, newer))
+    runner.run_notebooks(profile="mini", resume=True)
+    assert order_of(place) == ["a", "b", "f"]
+    photos = write_class_folders(place / "photos", {"dogs": 6, "cats": 6})
+    choice = f"helpers.choose_dataset(helpers.start(), {str(photos)!r})"
+    write_notebook(folder, "01_a", NOTE.format("A"), f"import helpers; {choice}")
+    assert tour.exists()
+    runner.run_notebooks(profile="mini", resume=True)
+    assert order_of(place)[3:] == ["A", "b", "f"]
+    told = "the result of bn_cnn is about other pictures than the data set has now"
+    assert told in capsys.readouterr().out
 
 
 def test_fresh_run_keeps_the_previous_results(place):

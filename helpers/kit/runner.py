@@ -24,7 +24,8 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 from traitlets import default
 
-from ..results import Result, comparison_table, format_table, load_results
+from ..data import fingerprint
+from ..results import Result, comparison_table, format_table, load_results, read_result
 from ..workspace import Workspace, find_workspace
 from .errors import KitError
 from .files import only_writer, write_text
@@ -46,7 +47,7 @@ from .notebooks import (
 from .progress import duration
 from .report import write_report
 from .session_log import NOTEBOOK_VARIABLE
-from .sources import list_pictures
+from .sources import Listing, list_pictures
 
 START_SECONDS = 180  # for a kernel to answer, on a slow disk
 OUTPUT_SECONDS = 60  # for the outputs of a finished cell to arrive, on a busy machine
@@ -89,18 +90,15 @@ def run_notebooks(
     print(f"profile {workspace.profile}, results in {show_path(workspace.results_dir)}")
     lock = workspace.results_dir / ".run.lock"
     with only_writer(lock, f"the folder {show_path(workspace.results_dir)}"):
-        todo = paths
         if resume:
-            todo = list(_not_done(paths, workspace, save_notebooks))
+            _run_what_is_left(paths, workspace, save_notebooks)
         else:
             keep_previous(workspace, paths)
-        _run_all(todo, workspace, save_notebooks)
+            _run_all(paths, workspace, save_notebooks)
         # The notebooks may have told us who the student is.
         workspace = find_workspace(profile=workspace.profile)
         report = write_report(workspace, _copies_to_show(workspace))
-        _print_comparison(workspace)
-        for path in paths:
-            _print_extension(workspace, path)
+        _print_results(workspace, paths)
     print(f"report  {show_path(report)}")
     print(f"done in {duration(time.perf_counter() - started)}")
     return report
@@ -113,8 +111,12 @@ def check_pictures(workspace: Workspace, paths: Sequence[Path]) -> None:
     """
     numbers = {path.stem[:2] for path in paths}
     if CHOICE not in numbers and numbers & {*METHOD_OF, COMPARISON}:
-        where = {"profile": workspace.profile, "data_dir": workspace.data_dir}
-        list_pictures(workspace.dataset, **where, seed=workspace.seed)
+        _listing(workspace)
+
+
+def _listing(workspace: Workspace) -> Listing:
+    where = {"profile": workspace.profile, "data_dir": workspace.data_dir}
+    return list_pictures(workspace.dataset, **where, seed=workspace.seed)
 
 
 def executed_copy(workspace: Workspace, path: Path) -> Path:
@@ -164,12 +166,27 @@ def _move(source: Path, target: Path) -> None:
         ) from None
 
 
+def _run_what_is_left(paths: list[Path], workspace: Workspace, save_notebooks: bool) -> None:
+    """Run the notebooks that are not done.
+
+    The one that chooses the data set comes first and alone: what it chooses says whether the
+    results of the others are still about the right pictures.
+    """
+    for choosing in (True, False):
+        stage = [path for path in paths if (path.stem[:2] == CHOICE) == choosing]
+        now = find_workspace(profile=workspace.profile)
+        if todo := list(_not_done(stage, now, save_notebooks)):
+            _run_all(todo, now, save_notebooks)
+
+
 def _not_done(paths: list[Path], workspace: Workspace, save_notebooks: bool) -> Iterator[Path]:
     """The notebooks that are still to run; says which are skipped."""
+    has_results = any(path.stem[:2] in METHOD_OF for path in paths)
+    pictures = fingerprint(_listing(workspace)) if has_results else ""
     running = False
     for path in paths:
         outdated = path.stem[:2] == COMPARISON and running
-        if outdated or not is_done(workspace, path):
+        if outdated or not is_done(workspace, path, pictures):
             running = True
             yield path
             continue
@@ -178,8 +195,11 @@ def _not_done(paths: list[Path], workspace: Workspace, save_notebooks: bool) -> 
             write_text(path, executed_copy(workspace, path).read_text(encoding="utf-8"))
 
 
-def is_done(workspace: Workspace, path: Path) -> bool:
-    """Whether a notebook as it is now ran to its end, and the result it writes is there."""
+def is_done(workspace: Workspace, path: Path, pictures: str) -> bool:
+    """Whether a notebook as it is now ran to its end, and the result it writes is there.
+
+    `pictures` is the fingerprint of the data set that the result has to be about.
+    """
     copied = executed_copy(workspace, path)
     if not copied.exists():
         return False
@@ -192,9 +212,23 @@ def is_done(workspace: Workspace, path: Path) -> bool:
         return False
     number = path.stem[:2]
     if number in METHOD_OF:
-        record = workspace.results_dir / METHOD_OF[number] / "record.json"
-        return complete and record.exists()
+        return complete and _has_result(workspace, METHOD_OF[number], pictures)
     return complete and not _is_outdated(workspace, path)
+
+
+def _has_result(workspace: Workspace, method: str, pictures: str) -> bool:
+    """Whether a method has a result about the pictures of this fingerprint."""
+    record = workspace.results_dir / method / "record.json"
+    if not record.exists():
+        return False
+    try:
+        found = read_result(record).record["data"]["fingerprint"]
+    except KitError as error:
+        print(error)
+        return False
+    if found != pictures:
+        print(f"the result of {method} is about other pictures than the data set has now")
+    return found == pictures
 
 
 def _is_outdated(workspace: Workspace, path: Path) -> bool:
@@ -390,17 +424,14 @@ def merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return merged
 
 
-def _print_comparison(workspace: Workspace) -> None:
-    """Print the comparison of the methods."""
-    _print_table(load_results(workspace))
-
-
-def _print_extension(workspace: Workspace, path: Path) -> None:
-    """Print the runs of an extension; nothing for a notebook of the assignment."""
-    results = load_results(workspace, extension=path.stem)
-    if results:
-        print(f"\n{path.stem}")
-        _print_table(results)
+def _print_results(workspace: Workspace, paths: Sequence[Path]) -> None:
+    """Print the comparison of the methods, and the runs of each extension among `paths`."""
+    if methods := load_results(workspace):
+        _print_table(methods)
+    for path in paths:
+        if runs := load_results(workspace, extension=path.stem):
+            print(f"\n{path.stem}")
+            _print_table(runs)
 
 
 def _print_table(results: Sequence[Result]) -> None:
