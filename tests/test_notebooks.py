@@ -79,37 +79,6 @@ def test_helpers_gives_exactly_the_names_that_notebooks_use():
     assert all(getattr(helpers, name).__name__ == name for name in imported - {"METHODS"})
 
 
-CHANGE = re.compile(r"[Cc]hange\s+`([^`]+)`[^`]*\sto\s+`([^`]+)`")
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_to_be_tried_can_be_done_as_it_is_written(name):
-    """Before the questions: two experiments, each a change in a section that it names."""
-    cells = cells_of(name)
-    (place,) = (i for i, cell in enumerate(cells) if cell.source.startswith("## Try it"))
-    assert "question" in tags_of(cells[place + 1])
-    intro, *experiments = cells[place].source.split("\n- **")
-    assert len(experiments) == 2
-    for experiment in experiments:
-        assert "*Look for*" in experiment
-        ((old, new),) = CHANGE.findall(experiment)
-        number = re.search(r"section (\d)", experiment + intro)[1]
-        code = "\n\n".join(source for source in code_of_section(cells, number))
-        assert old in code, f"section {number} has no {old}"
-        ast.parse(code.replace(old, new, 1))
-
-
-def code_of_section(cells: list[nbformat.NotebookNode], number: str) -> list[str]:
-    """The code cells below the heading of that number, up to the next one."""
-    section, found = "", []
-    for cell in cells:
-        if cell.cell_type == "code":
-            found += [cell.source] if section == number else []
-        elif heading := re.findall(r"^## (\S+)", cell.source, re.MULTILINE):
-            section = heading[-1]
-    return found
-
-
 @EACH
 def test_notebook_starts_with_a_title_and_the_setup_cell(name):
     cells = cells_of(name)
