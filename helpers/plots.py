@@ -178,7 +178,7 @@ def plot_history(runs: TrainingRun | Mapping[str, TrainingRun], *, note: str = "
 
 
 def show_predictions(score: Score, data: Data, *, count: int = 12, columns: int = 6) -> Figure:
-    """Test pictures spread over the split with the class that a model says; wrong ones in red."""
+    """Test pictures spread over the split with the class that a model says; orange is wrong."""
     chosen = torch.linspace(0, score.total - 1, min(count, score.total)).long().tolist()
     titles, colors = [], []
     for index in chosen:
