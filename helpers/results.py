@@ -10,6 +10,7 @@ import io
 import itertools
 import math
 import platform
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -380,14 +381,17 @@ def confused_pairs(result: Result, count: int) -> list[tuple[int, int, list[int]
     """The `count` pairs of classes that a method mixes up most, either way.
 
     Each is (class, other class, indices of the test pictures of either taken for the other), the
-    most frequent first.
+    most frequent first; of the indices, too, those of the more frequent way come first.
     """
     mistakes: dict[tuple[int, int], list[int]] = {}
     for index in torch.nonzero(~result.hits).flatten().tolist():
         pair = sorted((int(result.labels[index]), int(result.predictions[index])))
         mistakes.setdefault((pair[0], pair[1]), []).append(index)
-    ordered = sorted(mistakes.items(), key=lambda item: (-len(item[1]), item[0]))
-    return [(*pair, indices) for pair, indices in ordered[:count]]
+    ordered = sorted(mistakes.items(), key=lambda item: (-len(item[1]), item[0]))[:count]
+    for _, indices in ordered:
+        ways = Counter(int(result.labels[index]) for index in indices)
+        indices.sort(key=lambda index: -ways[int(result.labels[index])])
+    return [(*pair, indices) for pair, indices in ordered]
 
 
 def class_accuracy(result: Result) -> torch.Tensor:

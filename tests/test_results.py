@@ -433,9 +433,16 @@ def test_confused_pairs_count_both_ways():
     labels = torch.tensor([0, 1, 1, 2, 2, 0, 3])
     predictions = torch.tensor([1, 0, 1, 3, 2, 1, 1])
     result = Result({"method": "bn_cnn"}, list("abcdefg"), labels, predictions)
-    assert confused_pairs(result, 2) == [(0, 1, [0, 1, 5]), (1, 3, [6])]
+    assert confused_pairs(result, 2) == [(0, 1, [0, 5, 1]), (1, 3, [6])]
     assert confused_pairs(result, 9)[2:] == [(2, 3, [3])]
     assert confused_pairs(made_up("bn_cnn", [True] * 3), 4) == []
+
+
+def test_confused_pairs_name_the_more_frequent_way_first():
+    """What stands for a pair in a figure is its usual mistake, not the one of a single picture."""
+    labels, predictions = torch.tensor([1, 0, 0, 0]), torch.tensor([0, 1, 1, 0])
+    result = Result({"method": "bn_cnn"}, list("abcd"), labels, predictions)
+    assert confused_pairs(result, 1) == [(0, 1, [1, 2, 0])]
 
 
 def test_class_accuracy_is_not_a_number_for_a_class_without_pictures():
