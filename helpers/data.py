@@ -25,8 +25,16 @@ from .workspace import Workspace
 # Means and standard deviations of ImageNet's red, green and blue: what pretrained networks expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-EVALUATION_BATCH = 64
+EVALUATION_BATCH = 64  # pictures, but see `evaluation_batch`
 FEW = 10  # training pictures of a class: with fewer, little can be learned of it
+
+
+def evaluation_batch(batch_size: int) -> int:
+    """Pictures at a time where no gradient is kept: 64, fewer beside small training batches.
+
+    Those are small because the network is large; without gradients four times as many fit.
+    """
+    return min(EVALUATION_BATCH, 4 * batch_size)
 
 
 class Normalization(NamedTuple):
@@ -271,7 +279,7 @@ def load_data(
             transform=augmented if training else plain,
             plain_transform=plain,
         )
-        batch = batch_size if training else EVALUATION_BATCH
+        batch = batch_size if training else evaluation_batch(batch_size)
         loaders[split] = make_loader(
             pictures, batch, seed=workspace.seed, shuffle=training, num_workers=num_workers
         )

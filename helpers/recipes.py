@@ -84,7 +84,7 @@ _ROWS = {
         ("mini",  64,  16,  50, "SGD",   1e-2, None, 1e-3, .1,  .1, CROP_AND_FLIP),
     ],
     "efficientnet_b5_finetune": [
-        ("full", 224,  16,  10, "AdamW", 3e-3, 3e-4, 5e-2, .2,  .1, CROP_AND_FLIP),
+        ("full", 224,   8,  10, "AdamW", 2e-3, 2e-4, 5e-2, .2,  .1, CROP_AND_FLIP),
         ("mini",  64,  16,   4, "AdamW", 1e-3, 3e-4, 5e-2, .2,  .1, CROP_AND_FLIP),
     ],
 }

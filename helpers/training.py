@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from .data import EVALUATION_BATCH, Batches, Data, make_loader
 from .kit.checkpoints import Checkpoints, Parts
 from .kit.errors import KitError
-from .kit.memory import out_of_memory_explained
+from .kit.memory import careful_with_memory
 from .kit.preflight import check_before_training, check_optimizer
 from .kit.progress import EpochTable, track
 from .models import in_eval_mode
@@ -42,7 +42,7 @@ class TrainingRun:
         return self.seconds["training"] + self.seconds["loading"] + self.seconds["features"]
 
 
-@out_of_memory_explained
+@careful_with_memory
 def train_model(
     model: nn.Module,
     data: Data,

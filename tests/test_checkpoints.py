@@ -8,9 +8,12 @@ import functools
 import multiprocessing
 import os
 import pickle
+import platform
 import queue
 import random
 import shutil
+import subprocess
+import sys
 import time
 import weakref
 import zipfile
@@ -888,3 +891,34 @@ def test_the_cost_of_a_long_run_is_said_before_it(capsys, monkeypatch):
     row = {"epoch": 1, "val_accuracy": 0.5, "train_loss": 1, "train_accuracy": 0.5, "val_loss": 1}
     row |= {f"{name}_seconds": 60 for name in ("training", "loading", "evaluation")}
     assert "this run for 9 min" in cost(10, 0.5, history=[row])
+
+
+GIVEN_BACK = """
+import psutil, torch
+from helpers.kit.memory import careful_with_memory, keep_freed_memory
+
+def memory():
+    return psutil.Process().memory_info().rss / 1e6
+
+def train(model, data):
+    # What is kept lies between what is freed, as the weights lie between a step's tensors.
+    blocks = [torch.ones(500_000) for _ in range(400)]
+    kept.extend(blocks[::40])
+    return memory()
+
+kept = []
+print(keep_freed_memory(), train(None, None), memory())
+print(careful_with_memory(train)(None, None), memory())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_memory_that_was_kept_for_training_is_given_back_after_it():
+    done = subprocess.run(
+        [sys.executable, "-c", GIVEN_BACK], check=True, capture_output=True, text=True
+    )
+    before, after = (line.split()[-2:] for line in done.stdout.splitlines())
+    most, still = map(float, before)
+    assert most - still < 100, "nothing was kept: the second line would show nothing"
+    most, still = map(float, after)
+    assert most - still > 600

@@ -27,6 +27,7 @@ from helpers.data import (
     IMAGENET_STD,
     Batches,
     denormalize,
+    evaluation_batch,
     fingerprint,
     normalize,
 )
@@ -345,3 +346,15 @@ def test_without_augmentation_an_epoch_is_as_plain_as_the_next(data):
         seen = [tuple(image.flatten().tolist()) for images, _ in plain.train for image in images]
         assert len(seen) == 36
         assert set(seen) == expected
+
+
+def test_evaluation_takes_few_pictures_at_a_time_where_training_does():
+    """A network that trains on 8 at a time, for lack of memory, must not be tested on 64."""
+    assert [evaluation_batch(size) for size in (1, 8, 16, 32, 128)] == [4, 32, 64, 64, 64]
+
+
+def test_the_loaders_evaluate_in_those_batches(workspace, picture_folder):
+    given = {"size": 16, "augment": Augmentation(), "dataset": picture_folder}
+    data = load_data(workspace, batch_size=2, **given)
+    assert [len(labels) for _, labels in data.val] == [8, 4]
+    assert [len(labels) for _, labels in data.train][:2] == [2, 2]

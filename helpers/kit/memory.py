@@ -1,4 +1,4 @@
-"""Memory: how what is freed is kept for the next batch, and what to do when there is no more."""
+"""Memory: what is freed is kept for the next batch, and what happens when there is no more."""
 
 from __future__ import annotations
 
@@ -32,6 +32,18 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in wishes)
 
 
+def give_back_freed_memory() -> bool:
+    """Return to the system what the C library has kept; True when there was something (glibc).
+
+    What follows training has tensors of other sizes: they would not fit into the gaps that its
+    own have left, and the process would grow by the size of both.
+    """
+    try:
+        return ctypes.CDLL(None).malloc_trim(0) == 1
+    except (OSError, AttributeError, TypeError):  # another C library; no such function; Windows
+        return False
+
+
 def memory_in_use() -> str:
     """What this process has of the memory, and of the GPU's if it uses one, for a reader."""
     import psutil
@@ -54,17 +66,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return is_told or isinstance(error, MemoryError)
 
 
-def out_of_memory_explained(train: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a function of (model, data, ...) free what it held when memory runs out, and say so.
+def careful_with_memory(train: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a function of (model, data, ...) give its memory back, and explain when it runs out.
 
     A notebook keeps the traceback of the last error: that of torch's own would hold the tensors of
     the step that failed, and with them the memory that the next attempt needs.
     """
 
     @functools.wraps(train)
-    def explained(model: Any, data: Any, *arguments: Any, **options: Any) -> Any:
+    def careful(model: Any, data: Any, *arguments: Any, **options: Any) -> Any:
         try:
-            return train(model, data, *arguments, **options)
+            result = train(model, data, *arguments, **options)
+            give_back_freed_memory()
+            return result
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -73,7 +87,7 @@ def out_of_memory_explained(train: Callable[..., Any]) -> Callable[..., Any]:
         _give_back()
         raise KitError(_advice(data.train.batch_sampler.batch_size, data.size))
 
-    return explained
+    return careful
 
 
 def _give_back() -> None:
