@@ -564,3 +564,19 @@ def fingerprint(listing: Listing) -> str:
             for split, (paths, labels) in listing.splits.items()
         }
     )
+
+
+class DataSet(NamedTuple):
+    """What tells whether a result is about the pictures that are used now."""
+
+    name: str
+    fingerprint: str
+
+
+def data_set_of(workspace: Workspace) -> DataSet:
+    """The data set that the notebooks use, not loaded; raises `KitError` when it is not here."""
+    place = workspace
+    listing = list_pictures(
+        place.dataset, profile=place.profile, data_dir=place.data_dir, seed=place.seed
+    )
+    return DataSet(listing.name, fingerprint(listing))

@@ -20,7 +20,7 @@ import torchvision
 from scipy import stats
 from torch import nn
 
-from .data import Data
+from .data import Data, DataSet
 from .kit.checkpoints import check_finished
 from .kit.errors import KitError
 from .kit.files import json_text, only_writer, read_json, save_tensors, sha256, written_atomically
@@ -233,7 +233,7 @@ def load_results(
     return results
 
 
-def check_belongs(result: Result, workspace: Workspace, data: Data | None) -> None:
+def check_belongs(result: Result, workspace: Workspace, data: Data | DataSet | None) -> None:
     """Raise `KitError` unless a record is of this profile, this student and these pictures."""
     record, again = result.record, "run its notebook again, or set KIT_RESULTS to another folder"
     if record["profile"] != workspace.profile:

@@ -13,13 +13,12 @@ from made_up import write_notebook, write_result
 from nbformat import v4
 from tiny import write_class_folders
 
-from helpers.data import fingerprint
+from helpers.data import data_set_of
 from helpers.kit import notebooks, runner
 from helpers.kit.errors import KitError
 from helpers.kit.files import only_writer
 from helpers.kit.identity import kit_version
 from helpers.kit.notebooks import notebook_faults
-from helpers.kit.sources import list_pictures
 from helpers.workspace import find_workspace
 
 NOTE = "open('order.txt', 'a').write('{0} ')"
@@ -129,9 +128,7 @@ def test_interrupted_run_keeps_what_ran(place, monkeypatch):
 @pytest.fixture
 def pictures() -> str:
     """The fingerprint of the pictures that the mini profile has."""
-    workspace = find_workspace(profile="mini")
-    where = {"profile": "mini", "data_dir": workspace.data_dir, "seed": workspace.seed}
-    return fingerprint(list_pictures(workspace.dataset, **where))
+    return data_set_of(find_workspace(profile="mini")).fingerprint
 
 
 def test_resume_skips_what_is_done(place, pictures, capsys):
@@ -179,7 +176,7 @@ def test_resume_runs_again_what_is_about_another_data_set(place, pictures, capsy
     assert tour.exists()
     runner.run_notebooks(profile="mini", resume=True)
     assert order_of(place)[3:] == ["A", "b", "f"]
-    told = "the result of bn_cnn is about other pictures than the data set has now"
+    told = "the record of bn_cnn is about other pictures or splits (Flowers102 (drawn))"
     assert told in capsys.readouterr().out
 
 

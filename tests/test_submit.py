@@ -136,7 +136,7 @@ def make_desk(tmp_path, monkeypatch) -> Callable[[str], Desk]:
         path.touch()
     splits = {split: ([pictures / f"{split}.jpg"], [0]) for split in ("train", "val", "test")}
     listing = Listing("Flowers102", ["rose"], splits, pictures)
-    monkeypatch.setattr(submit, "list_pictures", lambda *args, **options: listing)
+    monkeypatch.setattr("helpers.data.list_pictures", lambda *args, **options: listing)
     return lambda student=STUDENT: Desk(tmp_path, student, listing)
 
 

@@ -9,11 +9,10 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from nbformat import NotebookNode
 
-from ..data import fingerprint
+from ..data import DataSet, data_set_of
 from ..kit import notebooks as kit_notebooks
 from ..kit.errors import KitError
 from ..kit.folders import show_path
@@ -31,7 +30,6 @@ from ..kit.notebooks import (
 )
 from ..kit.questions import questions_of
 from ..kit.session_log import LOG_NAME, Entry, best_session, read_log, source_hash
-from ..kit.sources import list_pictures
 from ..results import Result, check_belongs, read_result
 from ..workspace import Workspace, find_workspace
 from .handin import (
@@ -86,13 +84,6 @@ def submit(*, name: str | None = None, anyway: bool = False, out: Path = Path())
     print(f"wrote {show_path(path.resolve())}: {len(files)} files, {kind}")
     _warn_of_size(path, files)
     return 0
-
-
-class _DataSet(NamedTuple):
-    """What `check_belongs` compares a record with."""
-
-    name: str
-    fingerprint: str
 
 
 class Work:
@@ -224,13 +215,8 @@ class Work:
             )
 
     @functools.cached_property
-    def _data_set(self) -> _DataSet:
-        """The data set that the notebooks use; raises `KitError` when it is not here."""
-        place = self.workspace
-        listing = list_pictures(
-            place.dataset, profile=place.profile, data_dir=place.data_dir, seed=place.seed
-        )
-        return _DataSet(listing.name, fingerprint(listing))
+    def _data_set(self) -> DataSet:
+        return data_set_of(self.workspace)
 
     def _comparison_faults(self) -> Iterator[str]:
         """The comparison must have read the records that are handed in."""

@@ -24,8 +24,15 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 from traitlets import default
 
-from ..data import fingerprint
-from ..results import Result, comparison_table, format_table, load_results, read_result
+from ..data import DataSet, data_set_of
+from ..results import (
+    Result,
+    check_belongs,
+    comparison_table,
+    format_table,
+    load_results,
+    read_result,
+)
 from ..workspace import Workspace, find_workspace
 from .errors import KitError
 from .files import only_writer, write_text
@@ -47,7 +54,6 @@ from .notebooks import (
 from .progress import duration
 from .report import write_report
 from .session_log import NOTEBOOK_VARIABLE
-from .sources import Listing, list_pictures
 
 START_SECONDS = 180  # for a kernel to answer, on a slow disk
 OUTPUT_SECONDS = 60  # for the outputs of a finished cell to arrive, on a busy machine
@@ -111,12 +117,7 @@ def check_pictures(workspace: Workspace, paths: Sequence[Path]) -> None:
     """
     numbers = {path.stem[:2] for path in paths}
     if CHOICE not in numbers and numbers & {*METHOD_OF, COMPARISON}:
-        _listing(workspace)
-
-
-def _listing(workspace: Workspace) -> Listing:
-    where = {"profile": workspace.profile, "data_dir": workspace.data_dir}
-    return list_pictures(workspace.dataset, **where, seed=workspace.seed)
+        data_set_of(workspace)
 
 
 def executed_copy(workspace: Workspace, path: Path) -> Path:
@@ -182,7 +183,7 @@ def _run_what_is_left(paths: list[Path], workspace: Workspace, save_notebooks: b
 def _not_done(paths: list[Path], workspace: Workspace, save_notebooks: bool) -> Iterator[Path]:
     """The notebooks that are still to run; says which are skipped."""
     has_results = any(path.stem[:2] in METHOD_OF for path in paths)
-    pictures = fingerprint(_listing(workspace)) if has_results else ""
+    pictures = data_set_of(workspace) if has_results else None
     running = False
     for path in paths:
         outdated = path.stem[:2] == COMPARISON and running
@@ -195,10 +196,10 @@ def _not_done(paths: list[Path], workspace: Workspace, save_notebooks: bool) -> 
             write_text(path, executed_copy(workspace, path).read_text(encoding="utf-8"))
 
 
-def is_done(workspace: Workspace, path: Path, pictures: str) -> bool:
+def is_done(workspace: Workspace, path: Path, pictures: DataSet | None) -> bool:
     """Whether a notebook as it is now ran to its end, and the result it writes is there.
 
-    `pictures` is the fingerprint of the data set that the result has to be about.
+    `pictures` is the data set that the result has to be about.
     """
     copied = executed_copy(workspace, path)
     if not copied.exists():
@@ -216,19 +217,17 @@ def is_done(workspace: Workspace, path: Path, pictures: str) -> bool:
     return complete and not _is_outdated(workspace, path)
 
 
-def _has_result(workspace: Workspace, method: str, pictures: str) -> bool:
-    """Whether a method has a result about the pictures of this fingerprint."""
+def _has_result(workspace: Workspace, method: str, pictures: DataSet | None) -> bool:
+    """Whether a method has a result that belongs here; says why when it has one that does not."""
     record = workspace.results_dir / method / "record.json"
     if not record.exists():
         return False
     try:
-        found = read_result(record).record["data"]["fingerprint"]
+        check_belongs(read_result(record), workspace, pictures)
     except KitError as error:
         print(error)
         return False
-    if found != pictures:
-        print(f"the result of {method} is about other pictures than the data set has now")
-    return found == pictures
+    return True
 
 
 def _is_outdated(workspace: Workspace, path: Path) -> bool:
