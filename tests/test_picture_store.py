@@ -116,6 +116,29 @@ def test_a_file_cut_short_is_written_again(paths, tmp_path, everything_to_disk, 
     assert len(decoded) == 8
 
 
+def test_a_file_deleted_meanwhile_is_written_again(paths, tmp_path, everything_to_disk, decoded):
+    folder = tmp_path / "decoded"
+    store = store_of(paths, folder)
+    expected = store[3].clone()
+    (folder / files(folder)[0]).unlink()
+    assert torch.equal(store[3], expected)
+    assert len(decoded) == 8
+    assert len(files(folder)) == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
+def test_pictures_that_were_looked_at_do_not_add_up_in_memory(paths, tmp_path, everything_to_disk):
+    store = store_of(paths, tmp_path / "decoded")
+    picture = store[0]
+    assert ".pixels" in Path("/proc/self/maps").read_text()
+    for index in range(4):
+        picture = store[index]
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    assert sum(line.endswith(".pixels") for line in lines) == 1
+    del picture
+    assert ".pixels" not in Path("/proc/self/maps").read_text()
+
+
 def test_without_room_on_the_disk_memory_is_used(paths, tmp_path, everything_to_disk, monkeypatch):
     monkeypatch.setattr(picture_store, "SPARE_DISK", 1e30)
     folder = tmp_path / "decoded"

@@ -31,7 +31,8 @@ class PictureStore:
     decoded before the first picture is asked for. A small split is kept in memory. A large one is
     written once to a file in `folder` and mapped: the system keeps in memory what fits, and all
     notebooks share it. The file's name holds a hash of all that decides its content, so changed
-    pictures are decoded anew. Without `folder`, or where the disk has no room, memory is used.
+    pictures are decoded anew, and so is a file that was deleted. Without `folder`, or where the
+    disk has no room, memory is used.
     """
 
     def __init__(
@@ -47,7 +48,8 @@ class PictureStore:
         self.shapes = [(3, *reversed(scaled_size(size, short_side))) for size in sizes]
         lengths = torch.tensor([0, *(height * width * 3 for _, height, width in self.shapes)])
         self.starts = lengths.cumsum(0).tolist()
-        self._pixels: torch.Tensor | None = None
+        self._pixels: torch.Tensor | None = None  # when they are kept in memory
+        self._file: Path | None = None  # when they are kept on disk
 
     @property
     def num_bytes(self) -> int:
@@ -56,27 +58,41 @@ class PictureStore:
 
     def __getitem__(self, index: int) -> torch.Tensor:
         """One picture: uint8 of shape (3, height, width), a view of the store; do not change it."""
-        if self._pixels is None:
-            with torch.inference_mode(False):  # the first to ask may be in it, later ones not
-                self._pixels = self._load()
-        return self._pixels[self.starts[index] : self.starts[index + 1]].view(self.shapes[index])
+        return self._all()[self.starts[index] : self.starts[index + 1]].view(self.shapes[index])
 
-    def _load(self) -> torch.Tensor:
+    def _all(self) -> torch.Tensor:
+        """The pixels of all pictures in one row, decoded if they are not there yet."""
+        if self._pixels is None and (self._file is None or not self._file.is_file()):
+            with torch.inference_mode(False):  # the first to ask may be in it, later ones not
+                self._load()
+        if self._file is None:
+            return self._pixels
+        # Mapped for one picture, which takes less than a tenth of a millisecond: of a mapping
+        # that stays, all that was ever looked at would count as memory of this process.
+        return torch.from_file(
+            str(self._file), shared=False, size=self.num_bytes, dtype=torch.uint8
+        )
+
+    def _load(self) -> None:
         is_small = self.num_bytes <= IN_MEMORY and len(self.paths) <= MANY
-        if self.folder is None or is_small:
-            return self._decode_into_memory()
+        self._file = None if self.folder is None or is_small else self._decoded_file()
+        if self._file is None:
+            self._pixels = self._decode_into_memory()
+
+    def _decoded_file(self) -> Path | None:
+        """The file of the decoded pictures, written if need be; None where that cannot be done."""
         prefix = f"{re.sub('[^a-z0-9]+', '-', self.name.lower())}-{self.short_side}"
         path = self.folder / f"{prefix}-{self.key()}.pixels"
         if not path.is_file() or path.stat().st_size != self.num_bytes:
             if not has_room(self.folder, self.num_bytes + SPARE_DISK):
-                return self._decode_into_memory()
+                return None
             try:
                 self._decode_into_file(path)
             except WriteError as error:  # a quota, say: it is not seen before it is reached
                 print(f"note: {error}; memory is used instead", file=sys.stderr)
-                return self._decode_into_memory()
+                return None
             forget([other for other in self.folder.glob(f"{prefix}-*.pixels") if other != path])
-        return torch.from_file(str(path), shared=False, size=self.num_bytes, dtype=torch.uint8)
+        return path
 
     def key(self) -> str:
         """A hash of the names, lengths and dates of the files, and of how they are decoded."""
