@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from helpers.kit.errors import KitError
 from helpers.kit.figures import png_of
 from helpers.kit.files import read_json, write_json, written_atomically
-from helpers.plots import BLUE, RED
+from helpers.plots import BLUE, VERMILLION
 
 SCHEMA = 1
 BUSY = 20  # percent of the processor: more than that, taken by others, spoils a measurement
@@ -153,7 +153,7 @@ def plot_ratios(report: Report) -> Figure:
     axis = figure.subplots()
     axis.set_xscale("log")
     for place, row in enumerate(rows):
-        color, hatch = (RED, "///") if row.lower_is_better else (BLUE, None)
+        color, hatch = (VERMILLION, "///") if row.lower_is_better else (BLUE, None)
         axis.barh(
             place, row.ratio - 1, left=1, color=color, hatch=hatch, ec="white", height=0.6, lw=0
         )
@@ -183,7 +183,7 @@ def _dress(axis, rows: list[Row]) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     handles = [
         Patch(fc=BLUE, label="times better (more is better)"),
-        Patch(fc=RED, hatch="///", ec="white", label="times as much (less is better)"),
+        Patch(fc=VERMILLION, hatch="///", ec="white", label="times as much (less is better)"),
         axis.plot([], [], color="black", lw=2, label="aim")[0],
     ]
     axis.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.3, -0.12), ncols=3,

@@ -20,7 +20,7 @@ from .kit.figures import (
     BLUE,
     COLORS,
     MARKERS,
-    RED,
+    VERMILLION,
     as_array,
     bare,
     new_axes,
@@ -217,7 +217,7 @@ def compare_grad_cam(networks: Sequence[TrainedNetwork], data: Data, *, count: i
             axis.set_title(
                 said if guess == label else f"\N{BALLOT X} {said}",
                 fontsize=7,
-                color="black" if guess == label else RED,
+                color="black" if guess == label else VERMILLION,
             )
     for axis, network in zip(axes[-1, 1:], networks, strict=True):
         axis.set_xlabel(wrapped(network.title), fontsize=7)

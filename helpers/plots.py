@@ -23,7 +23,7 @@ from .kit.figures import (
     COLORS,
     GREY,
     MARKERS,
-    RED,
+    VERMILLION,
     as_array,
     bare,
     new_axes,
@@ -117,7 +117,7 @@ def plot_picture_sizes(sizes: Sequence[tuple[int, int]], size: int, *, note: str
     axis = axes[0, 0]
     axis.scatter(widths, heights, s=8, alpha=0.3, color=BLUE, linewidths=0, label="pictures")
     axis.add_patch(
-        Rectangle((0, 0), size, size, fill=False, color=RED, label="what the network sees")
+        Rectangle((0, 0), size, size, fill=False, color=VERMILLION, label="what the network sees")
     )
     axis.set(xlabel="width (pixels)", ylabel="height (pixels)", aspect="equal")
     axis.set(xlim=(0, widths.max() * 1.1), ylim=(0, heights.max() * 1.1))
@@ -186,7 +186,7 @@ def show_predictions(score: Score, data: Data, *, count: int = 12, columns: int 
         titles.append(data.class_names[guess])
         if guess != label:
             titles[-1] += f"\n(not {data.class_names[label]})"
-        colors.append("black" if guess == label else RED)
+        colors.append("black" if guess == label else VERMILLION)
     pictures = [small(data.test.dataset.picture(index)) for index in chosen]
     return picture_grid(pictures, titles, columns=columns, colors=colors, note=data.note)
 
@@ -254,7 +254,7 @@ def plot_with_and_without(
     figure, axes = new_axes(width=6, height=2.6, note=note)
     for label, curve, color, style in (
         ("without it", without, BLUE, "o-"),
-        ("with the fault", with_fault, RED, "s--"),
+        ("with the fault", with_fault, VERMILLION, "s--"),
     ):
         axes[0, 0].plot(
             list(curve), list(curve.values()), style, ms=4, color=color, label=label, clip_on=False
@@ -278,13 +278,13 @@ def plot_faults(findings: Mapping[str, Finding], *, columns: int = 3, note: str 
         longest = max(lengths) or 1.0
         axis.text(0, -0.75, one.quantity, fontsize=7.5, color="#555555", va="center")
         for place, (length, text, color) in enumerate(
-            zip(lengths, one.texts, (RED, BLUE), strict=True)
+            zip(lengths, one.texts, (VERMILLION, BLUE), strict=True)
         ):
             axis.barh(place, length / longest, height=0.75, color=color)
             axis.text(length / longest + 0.03, place, text, fontsize=8, va="center")
         axis.set(xlim=(0, 1.6), ylim=(1.8, -1.2))
         axis.set_title(one.title, fontsize=9, loc="left", fontweight="bold")
-    handles = [Patch(fc=RED, label="with the fault"), Patch(fc=BLUE, label="without it")]
+    handles = [Patch(fc=VERMILLION, label="with the fault"), Patch(fc=BLUE, label="without it")]
     figure.legend(handles=handles, loc="outside upper right", frameon=False, ncols=2, fontsize=8)
     return figure
 

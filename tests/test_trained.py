@@ -25,7 +25,7 @@ from helpers import (
     test,
 )
 from helpers.kit.errors import KitError
-from helpers.kit.figures import RED
+from helpers.kit.figures import VERMILLION
 from helpers.kit.files import read_json, sha256, write_json
 from helpers.trained import NETWORKS, ask, load_network
 from helpers.training import TrainingRun
@@ -202,7 +202,7 @@ def test_the_same_pictures_under_each_network(data, networks):
         for axis in answers:
             wrong = axis.get_title().startswith("\N{BALLOT X}")
             assert (shown.get_title() in axis.get_title()) != wrong
-            assert (axis.title.get_color() == RED) == wrong
+            assert (axis.title.get_color() == VERMILLION) == wrong
             marks.append(wrong)
     assert marks == sorted(marks, reverse=True)  # from wrong to right
     assert figure.axes[-1].get_xlabel() == "BN-CNN"

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import nn
 
 # Okabe and Ito's colours, told apart with every common kind of colour blindness.
-BLUE, RED, GREEN, PURPLE, SKY, ORANGE, GREY = (
+BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, GREY = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#8A8A8A",
 )  # fmt: skip
-COLORS = (BLUE, RED, GREEN, PURPLE, SKY, ORANGE, "black")
+COLORS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, "black")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DPI = 100
 PNG_COLORS = 256
