@@ -354,7 +354,8 @@ def compare_pairs(results: Sequence[Result]) -> list[dict[str, str]]:
     """For each pair of methods: does one do better on the same pictures, or is it chance?
 
     The exact McNemar test (McNemar, 1947): of the pictures that only one of the two gets right, a
-    fair coin would give each half. One dict of texts a pair; `p` is two-sided.
+    fair coin would give each half. One dict of texts a pair: `Difference` is the second's accuracy
+    less the first's, in percentage points; `p` is two-sided.
     """
     rows = []
     for first, second in itertools.combinations(results, 2):
@@ -369,7 +370,7 @@ def compare_pairs(results: Sequence[Result]) -> list[dict[str, str]]:
                 "Pair": f"{first.title} / {second.title}",
                 "Only the first right": str(only_first),
                 "Only the second right": str(only_second),
-                "Difference": f"{(only_second - only_first) / len(first.ids):+.1%}",
+                "Difference": f"{100 * (only_second - only_first) / len(first.ids):+.1f} points",
                 "p": "below 0.001" if p < 0.001 else f"{p:.3f}",
                 "Verdict": "a real difference" if p < 0.05 else "may be chance",
             }

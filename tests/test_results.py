@@ -407,7 +407,8 @@ def test_pairs_are_compared_by_mcnemars_exact_test(only_first, only_second):
     (row,) = compare_pairs([made_up("bn_cnn", first), made_up("resnet18_finetune", second)])
     assert row["Only the first right"] == str(only_first)
     assert row["Only the second right"] == str(only_second)
-    assert row["Difference"] == f"{(only_second - only_first) / len(first):+.1%}"
+    points = 100 * (only_second - only_first) / len(first)
+    assert row["Difference"] == f"{points:+.1f} points"
     p = exact_p(only_first, only_second)
     assert row["p"] == ("below 0.001" if p < 0.001 else f"{p:.3f}")
     assert row["Verdict"] == ("a real difference" if p < 0.05 else "may be chance")
