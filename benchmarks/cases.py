@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ import helpers
 from helpers.data import Data
 from helpers.kit.errors import KitError
 from helpers.kit.files import read_json, write_json
+from helpers.kit.notebooks import notebook_paths
 from helpers.kit.train import FEATURE_VIEWS
 from helpers.models import in_eval_mode
 from helpers.recipes import Recipe
@@ -37,6 +39,7 @@ from .measure import (
     matrix_rate,
     median,
     peak_memory,
+    peak_memory_of,
     precision_name,
     training_flops,
 )
@@ -46,6 +49,7 @@ from .tutorial_way import BN_CNN_ACCURACY, BN_CNN_EPOCHS, NUM_EPOCHS
 
 TUTORIAL, KIT = "the tutorial way", "the kit"
 TOLERANCE = 1e-3  # by which the outputs of two ways to run one network may differ, in float32
+MINI_MEMORY = 2e9  # bytes that a notebook on the mini profile may take
 CURVES = Path(__file__).parent  # where --in-full records how the tutorial way learns
 History = list[dict[str, float]]
 
@@ -249,9 +253,32 @@ def memory(bench: Bench) -> Iterator[Row]:
     )
 
 
+def notebooks(bench: Bench) -> Iterator[Row]:
+    """peak memory of the notebooks on the mini profile, each in a new kernel"""
+    numbers = [name[:2] for name in notebook_paths()]
+    run = [sys.executable, "-m", "helpers", "run", "--profile", "mini", "--notebooks"]
+    peaks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in numbers[:1] if bench.plan.quick else numbers:
+            peaks[number] = peak_memory_of([*run, number], KIT_RESULTS=folder) / 1e9
+            print(f"  notebook {number:<28} {peaks[number]:.2f} GB")
+    largest = max(peaks, key=peaks.__getitem__)
+    yield multiple_row(
+        "notebooks",
+        f"peak memory of a notebook on mini, the largest of {len(peaks)} ({largest})",
+        "its limit",
+        MINI_MEMORY / 1e9,
+        peaks[largest],
+        unit="GB",
+        aim=1,
+        how="the peak of the resident set of the kernel, from its start to the last cell",
+        details={"peak_gb": peaks},
+    )
+
+
 CASES: dict[str, Callable[[Bench], Iterator[Row]]] = {
     case.__name__: case
-    for case in (extractor, finetune, rate, bn_cnn, b5, start, first_epoch, memory)
+    for case in (extractor, finetune, rate, bn_cnn, b5, start, first_epoch, memory, notebooks)
 }
 
 
@@ -378,6 +405,7 @@ def multiple_row(
     unit: str,
     how: str,
     aim: float | None = None,
+    details: dict[str, Any] | None = None,
 ) -> Row:
     """A cost of the kit as a multiple of something: less is better."""
     return Row(
@@ -391,6 +419,7 @@ def multiple_row(
         how=how,
         aim=aim,
         lower_is_better=True,
+        details=details or {},
     )
 
 
