@@ -85,7 +85,7 @@ _ROWS = {
     ],
     "efficientnet_b5_finetune": [
         ("full", 224,   8,  10, "AdamW", 2e-3, 2e-4, 5e-2, .2,  .1, CROP_AND_FLIP),
-        ("mini",  64,  16,   4, "AdamW", 1e-3, 3e-4, 5e-2, .2,  .1, CROP_AND_FLIP),
+        ("mini",  64,   8,   4, "AdamW", 1e-3, 3e-4, 5e-2, .2,  .1, CROP_AND_FLIP),
     ],
 }
 # fmt: on
