@@ -106,7 +106,7 @@ WRONG = {  # what stands in a solution, and what somebody may write instead
     "optim.SGD(\n    model": ["optim.RMSprop(\n    model"],
     "optim.AdamW(\n    [": ["optim.Adam(\n    ["],
     'freeze(model, keep="fc")': ['freeze(model, keep="features")', "model"],
-    "views=4": ["views=1"],
+    "views=2": ["views=1"],
     "    model.fc.parameters(), lr": ["    model.parameters(), lr"],
 }
 

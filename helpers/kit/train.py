@@ -29,7 +29,7 @@ NETWORKS = {
     "efficientnet_b5_finetune": (efficientnet_b5, "_fc"),
 }
 FROZEN = ("resnet18_extractor",)  # the methods that train the head only, on features
-FEATURE_VIEWS = 4  # of each training picture: plain, and augmented
+FEATURE_VIEWS = 2  # of each training picture: plain, and augmented
 
 
 def train_method(
