@@ -15,7 +15,7 @@ from helpers.kit.folders import show_path
 
 from .cases import CASES
 from .measure import machine_facts
-from .plan import Bench, make_bench
+from .plan import QUICK_ROUNDS, ROUNDS, Bench, make_bench
 from .report import Report, markdown, read_report
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--quick", action="store_true", help="a minute's look, on a few small pictures"
+        "--quick", action="store_true", help="a look in a minute or two, on a few small pictures"
     )
     parser.add_argument(
         "--data",
@@ -52,7 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--cases", nargs="+", metavar="NAME", help="only these (default: all)")
     parser.add_argument(
-        "--rounds", type=int, default=3, metavar="N", help="measured after a warm-up (default: 3)"
+        "--rounds",
+        type=int,
+        metavar="N",
+        help=f"measured after a warm-up (default: {ROUNDS}, with --quick {QUICK_ROUNDS})",
     )
     parser.add_argument(
         "--in-full",

@@ -16,6 +16,7 @@ from helpers.kit.identity import FLOWERS
 from helpers.recipes import Augmentation, Recipe
 from helpers.workspace import Workspace
 
+ROUNDS, QUICK_ROUNDS = 3, 1  # measured, after one to warm up
 QUICK_CLASSES, QUICK_COUNTS = 4, {"train": 6, "val": 3, "test": 1}  # pictures of each class
 
 
@@ -27,7 +28,7 @@ class Plan:
     dataset: str = FLOWERS  # or a folder of class folders: a few of its pictures
     quick: bool = False  # the mini profile's recipes (64 pixels), and no accuracies
     in_full: bool = False  # really train the tutorial's 25 epochs
-    rounds: int = 3  # measured, after one to warm up
+    rounds: int = ROUNDS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +82,15 @@ def open_bench(plan: Plan) -> Bench:
 
 
 def make_bench(
-    *, profile: str | None, quick: bool, in_full: bool, rounds: int, folder: Path
+    *, profile: str | None, quick: bool, in_full: bool, rounds: int | None, folder: Path
 ) -> Bench:
     """Decide on a plan; a quick one copies a few pictures into `folder`.
 
     `profile` None takes Flowers102 when it is there. Raises `KitError` when it is needed and not
     there, and for numbers that make no sense.
     """
+    if rounds is None:
+        rounds = QUICK_ROUNDS if quick else ROUNDS
     if rounds < 1:
         raise KitError(f"--rounds {rounds}: use at least 1")
     if quick and in_full:
@@ -96,7 +99,7 @@ def make_bench(
     if workspace.profile != "full" and not quick:
         raise KitError(
             f"the benchmark needs Flowers102, and the profile is mini ({workspace.reason}): give "
-            "--data DIR, run `python -m helpers download`, or use --quick for a minute's look"
+            "--data DIR, run `python -m helpers download`, or use --quick for a first look"
         )
     plan = Plan(profile=workspace.profile, quick=quick, in_full=in_full, rounds=rounds)
     bench = Bench(workspace, plan)

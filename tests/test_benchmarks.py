@@ -564,6 +564,7 @@ class TestCommandLine:
         written = read_report(next(tmp_path.glob("*.json")))
         assert [row.case for row in written.rows] == ["extractor", "start"]
         assert {row.aim for row in written.rows} == {None}  # quick
+        assert written.plan["rounds"] == plan.QUICK_ROUNDS < plan.ROUNDS
         assert written.failures == {"fails": "out of flowers"}
         assert len(list(tmp_path.glob("*.png"))) == 1
         assert cli.main(["--show", str(next(tmp_path.glob("*.json"))), "--out", str(tmp_path)]) == 0
