@@ -113,8 +113,12 @@ def peak_memory() -> int:
         return memory.peak_wset
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return in_bytes(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def in_bytes(max_rss: int) -> int:
+    """What `getrusage` calls `ru_maxrss`, in bytes; only macOS counts in bytes itself."""
+    return max_rss if sys.platform == "darwin" else max_rss * 1024
 
 
 def peak_memory_of(command: Sequence[str], **variables: str) -> int:
@@ -132,8 +136,7 @@ def peak_memory_of(command: Sequence[str], **variables: str) -> int:
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
         "sys.exit(done.returncode)"
     )
-    peak = int(fresh_process(code, *command, **variables))
-    return peak if sys.platform == "darwin" else peak * 1024
+    return in_bytes(int(fresh_process(code, *command, **variables)))
 
 
 def fresh_process(code: str, *arguments: str, **variables: str) -> str:

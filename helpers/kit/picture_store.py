@@ -31,8 +31,8 @@ class PictureStore:
     decoded before the first picture is asked for. A small split is kept in memory. A large one is
     written once to a file in `folder` and mapped: the system keeps in memory what fits, and all
     notebooks share it. The file's name holds a hash of all that decides its content, so changed
-    pictures are decoded anew, and so is a file that was deleted. Without `folder`, or where the
-    disk has no room, memory is used.
+    pictures are decoded anew. Without `folder`, where the disk has no room, and after the file was
+    deleted while it was in use, memory is used.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class PictureStore:
 
     def _load(self) -> None:
         is_small = self.num_bytes <= IN_MEMORY and len(self.paths) <= MANY
-        self._file = None if self.folder is None or is_small else self._decoded_file()
+        # A file that is gone is not written again: it may be outdated for another process, whose
+        # own would be for this one, and each would go on deleting what the other has decoded.
+        in_memory = self.folder is None or is_small or self._file is not None
+        self._file = None if in_memory else self._decoded_file()
         if self._file is None:
             self._pixels = self._decode_into_memory()
 
