@@ -168,11 +168,19 @@ def test_answers_are_gathered_and_open_questions_named(workspace, tmp_path):
 
 
 def test_columns_of_numbers_are_flush_right():
-    rows = [{"Who": "1", "Share": "+5.0%", "Said": "3", "Time": ""}]
-    rows.append({"Who": "two", "Share": "1,000.5%", "Said": "below 0.1", "Time": "2.5 s"})
+    rows = [{"Who": "1", "Share": "+5.0%", "Said": "3", "Time": "", "More": "-2.5 points"}]
+    rows.append(
+        {
+            "Who": "two",
+            "Share": "1,000.5%",
+            "Said": "below 0.1",
+            "Time": "2.5 s",
+            "More": "+0.0 points",
+        }
+    )
     soup = BeautifulSoup(table(rows, "x"), "html.parser")
     classes = [cell.get("class") for cell in soup.thead.find_all("th")]
-    assert classes == [None, ["number"], None, ["number"]]
+    assert classes == [None, ["number"], None, ["number"], ["number"]]
     for row in soup.tbody.find_all("tr"):
         assert [cell.get("class") for cell in row.find_all(["th", "td"])] == classes
 

@@ -10,7 +10,7 @@ from pathlib import Path
 STYLE = Path(__file__).with_name("report.css")
 # Nothing may be fetched and nothing may run: a page is what its file holds.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_NUMBER = re.compile(r"[+-]?[\d.,]+(?: ?[%s])?")  # also a share, or seconds
+_NUMBER = re.compile(r"[+-]?[\d.,]+(?: ?(?:[%s]|points))?")  # also a share, or seconds
 
 
 def page(title: str, body: str, style: str = "") -> str:
