@@ -10,8 +10,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from helpers.kit.errors import KitError
-from helpers.kit.folders import show_path
+from helpers.errors import KitError
+from helpers.lib.folders import show_path
 
 from .cases import CASES
 from .measure import machine_facts

@@ -19,11 +19,11 @@ import torch
 from torch import nn
 
 import helpers
+from coursekit.notebooks import notebook_paths
+from coursekit.train.train import FEATURE_VIEWS
 from helpers.data import Data
-from helpers.kit.errors import KitError
-from helpers.kit.files import read_json, write_json
-from helpers.kit.notebooks import notebook_paths
-from helpers.kit.train import FEATURE_VIEWS
+from helpers.errors import KitError
+from helpers.lib.files import read_json, write_json
 from helpers.models import in_eval_mode
 from helpers.recipes import Recipe
 from helpers.training import TrainingRun, memory_format
@@ -256,7 +256,7 @@ def memory(bench: Bench) -> Iterator[Row]:
 def notebooks(bench: Bench) -> Iterator[Row]:
     """peak memory of the notebooks on the mini profile, each in a new kernel"""
     numbers = [name[:2] for name in notebook_paths()]
-    run = [sys.executable, "-m", "helpers", "run", "--profile", "mini", "--notebooks"]
+    run = [sys.executable, "-m", "coursekit", "run", "--profile", "mini", "--notebooks"]
     peaks = {}
     with tempfile.TemporaryDirectory() as folder:
         for number in numbers[:1] if bench.plan.quick else numbers:

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 import helpers
+from coursekit.train.train import optimizer_and_schedule
 from helpers.data import Data
-from helpers.kit.train import optimizer_and_schedule
 from helpers.recipes import Recipe
 from helpers.training import TrainingRun
 

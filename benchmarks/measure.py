@@ -21,8 +21,8 @@ import torch
 import torchvision
 from torch import nn
 
-from helpers.kit.errors import KitError
-from helpers.kit.folders import ROOT
+from helpers.errors import KitError
+from helpers.lib.folders import ROOT
 from helpers.models import count_macs
 from helpers.results import device_name
 from helpers.workspace import Workspace

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import helpers
 from helpers.data import Data
-from helpers.kit.errors import KitError
-from helpers.kit.identity import FLOWERS
+from helpers.errors import KitError
+from helpers.lib.identity import FLOWERS
 from helpers.recipes import Augmentation, Recipe
 from helpers.workspace import Workspace
 
@@ -99,7 +99,7 @@ def make_bench(
     if workspace.profile != "full" and not quick:
         raise KitError(
             f"the benchmark needs Flowers102, and the profile is mini ({workspace.reason}): give "
-            "--data DIR, run `python -m helpers download`, or use --quick for a first look"
+            "--data DIR, run `python -m coursekit download`, or use --quick for a first look"
         )
     plan = Plan(profile=workspace.profile, quick=quick, in_full=in_full, rounds=rounds)
     bench = Bench(workspace, plan)

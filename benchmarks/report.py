@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from helpers.kit.errors import KitError
-from helpers.kit.figures import png_of
-from helpers.kit.files import read_json, write_json, written_atomically
+from helpers.errors import KitError
+from helpers.lib.figures import png_of
+from helpers.lib.files import read_json, write_json, written_atomically
 from helpers.plots import BLUE, VERMILLION
 
 SCHEMA = 1

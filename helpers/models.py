@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-from collections.abc import Iterator
 from types import MethodType
 
 import torch
@@ -14,8 +13,9 @@ from efficientnet_pytorch import EfficientNet
 from torch import nn
 from torchvision import models
 
-from .kit.errors import KitError
-from .kit.weights import load_pretrained, num_pretrained_classes
+from helpers.errors import KitError
+from helpers.lib.modes import in_eval_mode
+from helpers.lib.weights import load_pretrained, num_pretrained_classes
 
 SMALLEST_CHECK = 64  # pixels: large enough for every network here, small enough to cost nothing
 
@@ -29,15 +29,28 @@ def bn_cnn(
 ) -> nn.Sequential:
     """A small CNN: a block for each width, global average pooling, one linear layer.
 
-    Takes (batch, 3, size, size) and returns logits (batch, num_classes), at any size from 16
-    pixels on, since the average over positions leaves one number a channel. 415,110 parameters
-    for 102 classes. `batch_norm=False` leaves BatchNorm out and gives the convolutions a bias.
+    Args:
+        num_classes: outputs; 415,110 parameters for 102 of them.
+        batch_norm: False leaves BatchNorm out and gives the convolutions a bias.
+        widths: channels of each block; each halves height and width.
+        dropout: fraction of what enters the last layer that is left out at random in training.
+
+    Returns:
+        A network from (batch, 3, size, size), at any size from 16 pixels on, to logits (batch,
+        num_classes).
     """
     blocks: list[nn.Module] = []
     for width_in, width_out in zip((3, *widths), widths, strict=False):
         blocks += cnn_block(width_in, width_out, batch_norm)
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout)]
-    return nn.Sequential(*blocks, *head, nn.Linear(widths[-1], num_classes))
+    model = nn.Sequential(*blocks, *head, nn.Linear(widths[-1], num_classes))
+    name_weights(model, "random")
+    return model
+
+
+def name_weights(model: nn.Module, kind: str, source: str = "") -> None:
+    """Note with a model what its weights are, in short and in full, for its record."""
+    vars(model)["weights_kind"], vars(model)["weights_source"] = kind, source or kind
 
 
 def cnn_block(width_in: int, width_out: int, batch_norm: bool) -> list[nn.Module]:
@@ -49,31 +62,17 @@ def cnn_block(width_in: int, width_out: int, batch_norm: bool) -> list[nn.Module
     return [*layers, nn.ReLU(inplace=True), nn.MaxPool2d(2)]
 
 
-def newnet(num_classes: int = 102, *, device: str = "meta") -> nn.Sequential:
-    """The published "NewNet": 179,980,390 parameters for 102 classes, for 224-pixel pictures only.
-
-    On the "meta" device, the default, it can be counted but has no numbers, and no memory is used
-    (on "cpu" it takes 720 MB). Source: the experiment that this assignment was published with;
-    three blocks of convolution, BatchNorm, ReLU and pooling, then four linear layers.
-    """
-    with torch.device(device):
-        layers: list[nn.Module] = []
-        for width_in, width_out in ((3, 32), (32, 64), (64, 128)):
-            layers += [nn.Conv2d(width_in, width_out, 3), nn.BatchNorm2d(width_out)]
-            layers += [nn.ReLU(inplace=True), nn.MaxPool2d(2)]
-        layers += [nn.Flatten(), nn.Linear(128 * 26 * 26, 2048), nn.ReLU(inplace=True)]
-        layers += [nn.Linear(2048, 1024), nn.ReLU(inplace=True)]
-        layers += [nn.Linear(1024, 512), nn.ReLU(inplace=True), nn.Linear(512, num_classes)]
-        return nn.Sequential(*layers)
-
-
 def resnet18(num_classes: int, *, pretrained: str | None) -> models.ResNet:
     """torchvision's ResNet18 with a new head `fc` of `num_classes` outputs.
 
-    `pretrained` says what its other layers know: "imagenet" (torchvision's IMAGENET1K_V1 weights),
-    "drawn" (the mini profile's, from 72 drawn species that are not in its data set), or None for
-    random weights. Prints which. 11,228,838 parameters with 102 outputs. Raises `KitError` when
-    weights cannot be had.
+    Args:
+        num_classes: outputs; 11,228,838 parameters with 102 of them.
+        pretrained: what its other layers know: "imagenet" (torchvision's IMAGENET1K_V1 weights),
+            "drawn" (the mini profile's, from 72 drawn species that are not in its data set), or
+            None for random weights. It is printed.
+
+    Raises:
+        KitError: when the weights cannot be had.
     """
     model = models.resnet18(num_classes=num_pretrained_classes(pretrained))
     load_pretrained(model, "resnet18", pretrained)
@@ -106,10 +105,16 @@ def replace_head(
 ) -> None:
     """Put a new linear layer with `num_classes` outputs in the place of the layer `name`.
 
-    With `hidden`, a layer of that many numbers and a ReLU come before it; with `dropout`, that part
-    of what enters the last layer is left out at random in training. Raises `KitError` when there
-    is no such linear layer, and when the network's output does not come from it, as when it is
-    called `fc` in a network whose last layer is `_fc`.
+    Args:
+        model: the network, changed in place.
+        name: of its last linear layer.
+        num_classes: outputs.
+        hidden: numbers of a layer, with a ReLU, before it; None for no such layer.
+        dropout: fraction of what enters the last layer that is left out at random in training.
+
+    Raises:
+        KitError: when there is no such linear layer, and when the network's output does not come
+            from it, as when it is called `fc` in a network whose last layer is `_fc`.
     """
     old = getattr(model, name, None)
     if not isinstance(old, nn.Linear):
@@ -147,53 +152,44 @@ def check_head(model: nn.Module, num_classes: int) -> None:
 
 
 def freeze(model: nn.Module, *, keep: str | None = None, through: str | None = None) -> nn.Module:
-    """Freeze a network, and print what is left to train.
+    """Freeze a network, or some of its parts, and print what is left to train.
 
-    All of it is frozen, or all but the layer `keep`, or only its parts from the first one up to
-    `through` and including it: "layer1" of a ResNet18 leaves `layer2` and what follows to train.
     Frozen means: no gradients, and eval mode that a later `model.train()` does not undo, so that
-    the running statistics of BatchNorm stay as they are too. Returns `model`, changed in place.
+    the running statistics of BatchNorm stay as they are, too.
+
+    Args:
+        model: the network, changed in place.
+        keep: the part that is not frozen, such as "fc".
+        through: freeze the parts up to this one, and including it: "layer1" of a ResNet18 leaves
+            `layer2` and what follows as they are.
+
+    Returns:
+        The same network.
+
+    Raises:
+        KitError: when it has no such part.
     """
-    layers = dict(model.named_modules())
+    parts = dict(model.named_children())
     if keep is not None and through is not None:
         raise KitError(f"freeze with keep={keep!r} or with through={through!r}, not with both")
-    if keep is not None and keep not in layers:
-        raise KitError(f"the network has no layer {keep!r}; it has {', '.join(layers)[:200]} ...")
-    names = [] if keep is None else [keep]
+    for name in (keep, through):
+        if name is not None and name not in parts:
+            raise KitError(f"the network has no part {name!r}; it has {', '.join(parts)}")
+    names = list(parts)
     if through is not None:
-        names = _parts_after(model, through)
-    kept = {layer for name in names for layer in layers[name].modules()}
-    on_the_way = {
-        layer for outer, layer in layers.items() if any(_contains(outer, name) for name in names)
-    }
-    for layer in layers.values():
-        if layer not in kept | on_the_way:
-            layer.train = MethodType(stay_in_eval_mode, layer)
-            layer.eval()
-        elif is_frozen(layer):
-            del layer.train  # frozen before, and wanted now
-        for parameter in layer.parameters(recurse=False):
-            parameter.requires_grad_(layer in kept)
-    counts = count_parameters(model)
-    frozen_layers = [layer for layer in layers.values() if is_frozen(layer)]
-    buffers = sum(b.numel() for layer in frozen_layers for b in layer.buffers(recurse=False))
+        names = names[: names.index(through) + 1]
+    whole = keep is None and through is None
+    for part in [model] if whole else [parts[name] for name in names if name != keep]:
+        part.requires_grad_(False).eval()
+        for layer in part.modules():
+            vars(layer)["train"] = MethodType(stay_in_eval_mode, layer)
+    counts, frozen = count_parameters(model), [m for m in model.modules() if is_frozen(m)]
+    buffers = sum(buffer.numel() for m in frozen for buffer in m.buffers(recurse=False))
     print(
         f"trainable {counts['trainable']:,}, frozen {counts['frozen']:,} parameters; "
         f"{buffers:,} numbers in buffers (running statistics) of frozen layers stay too"
     )
     return model
-
-
-def _contains(outer: str, inner: str) -> bool:
-    return inner != "" and (outer == "" or inner.startswith(f"{outer}."))
-
-
-def _parts_after(model: nn.Module, through: str) -> list[str]:
-    """The names of a network's parts that come after the part `through`."""
-    names = [name for name, _ in model.named_children()]
-    if through not in names:
-        raise KitError(f"the network has no part {through!r}; it has {', '.join(names)}")
-    return names[names.index(through) + 1 :]
 
 
 def stay_in_eval_mode(layer: nn.Module, mode: bool = True) -> nn.Module:
@@ -219,46 +215,6 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     }
 
 
-def count_macs(model: nn.Module, size: int) -> int:
-    """Multiply-accumulates of one picture's forward pass, in convolutions and linear layers.
-
-    The picture is (3, size, size). Biases, BatchNorm and activations are not counted: they are
-    about one in a hundred. The model is left as it was.
-    """
-    total = 0
-
-    def add(layer: nn.Module, _: object, output: torch.Tensor) -> None:
-        nonlocal total
-        total += output.numel() * layer.weight[0].numel()  # of one output number
-
-    hooks = [
-        layer.register_forward_hook(add)
-        for layer in model.modules()
-        if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]
-    try:
-        with torch.inference_mode(), in_eval_mode(model):
-            model(torch.zeros(1, 3, size, size, device=next(model.parameters()).device))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return total
-
-
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """The trainable parameters as an optimizer takes them, with weight decay for weights only.
-
-    Decay keeps a weight from growing for the sake of a few pictures. A bias or a number of
-    BatchNorm does no such thing: pulling it towards zero only shifts or shrinks a whole channel.
-    These are the parameters with one dimension.
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-
-
 def check_layer(model: nn.Module, layer: nn.Module) -> None:
     """Raise `KitError` when `layer` is not one of the layers of `model`."""
     if not any(layer is own for own in model.modules()):
@@ -266,18 +222,6 @@ def check_layer(model: nn.Module, layer: nn.Module) -> None:
             f"this {type(layer).__name__} is no layer of this network: pictures do not pass "
             "through it (is it one of another network, or of an earlier version of this one?)"
         )
-
-
-@contextlib.contextmanager
-def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, and each of its layers back in the mode it had."""
-    modes = [(layer, layer.training) for layer in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for layer, mode in modes:
-            layer.training = mode
 
 
 def summarize(model: nn.Module, size: int, *, max_rows: int = 30) -> None:

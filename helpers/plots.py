@@ -1,27 +1,23 @@
-"""Figures of data, of training and of results, in the notebooks and in the report. Each function
-returns a Figure: put the call on the last line of a cell to see it."""
+"""Figures of data, of training and of results. Each function returns a Figure: put the call on the
+last line of a cell to see it. `data` is from `load_data`, or a dict of your own DataLoaders."""
 
 from __future__ import annotations
 
-import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.ticker import EngFormatter, LogFormatter, LogLocator, NullLocator
 from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 
-from .data import IMAGENET, Data, Normalization, class_counts, denormalize, eval_transform
-from .fault_lab import Finding
-from .kit.figures import (
+from helpers.comparison import class_accuracy, confused_pairs, note_of
+from helpers.data import Data
+from helpers.lib.datasets import ids_of, labels_of, picture_of
+from helpers.lib.figures import (
     BLUE,
     COLORS,
-    GREY,
     MARKERS,
     VERMILLION,
     as_array,
@@ -33,72 +29,146 @@ from .kit.figures import (
     small,
     wrapped,
 )
-from .results import Result, class_accuracy, confused_pairs
-from .training import Score, TrainingRun
+from helpers.pictures import IMAGENET, Normalization, denormalize, square
+from helpers.results import Result
+from helpers.scores import Score
+from helpers.tour import class_counts, picture_sizes
+from helpers.training import TrainingRun
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Loaders = Data | Mapping[str, DataLoader]
 MOST_NAMES = 15  # classes whose names fit below a figure
+NO_RESULTS = "no results yet: run notebooks 02 to 05 first"
+AXES = {"training_seconds": "seconds of training"}
+
+
+# Pictures
 
 
 def imshow(
-    images: torch.Tensor,
+    images: torch.Tensor | Sequence[torch.Tensor],
     titles: Sequence[str] | str | None = None,
     *,
     columns: int = 6,
     note: str = "",
-    normalization: Normalization = IMAGENET,
+    normalization: Normalization | None = IMAGENET,
 ) -> Figure:
     """One picture or several, side by side, each below its title.
 
-    `images` are (3, height, width) or (pictures, 3, height, width), uint8, or floats as the loaders
-    give them, whose `normalization` is undone.
+    Args:
+        images: (3, height, width), (pictures, 3, height, width) or a list of the former; uint8, or
+            floats as a loader gives them.
+        titles: a text for each.
+        columns: pictures in a row.
+        note: small print below.
+        normalization: of floats, to be undone.
     """
-    if images.dtype != torch.uint8:
-        images = denormalize(images, normalization)
-    images = images[None] if images.dim() == 3 else images
-    titles = [titles] if isinstance(titles, str) else titles
-    return picture_grid(list(images), titles or [""] * len(images), columns=columns, note=note)
+    one = isinstance(images, torch.Tensor) and images.dim() == 3
+    pictures = [images] if isinstance(images, torch.Tensor) and one else list(images)
+    shown = [as_shown(picture, normalization) for picture in pictures]
+    texts = [titles] if isinstance(titles, str) else titles
+    return picture_grid(shown, texts or [""] * len(shown), columns=columns, note=note)
 
 
-def show_samples(data: Data, *, count: int = 18, columns: int = 6) -> Figure:
+def as_shown(picture: torch.Tensor, normalization: Normalization | None) -> torch.Tensor:
+    """A picture as it can be drawn: of three colours, uint8 or in 0 ... 1, and small."""
+    if picture.dtype != torch.uint8:
+        picture = denormalize(picture, normalization)
+    return small(picture.expand(3, -1, -1) if len(picture) == 1 else picture)
+
+
+def show_samples(data: Loaders, *, count: int = 18, columns: int = 6) -> Figure:
     """Training pictures, as decoded, with the names of their classes; several of each if few."""
-    samples = data.train.dataset
+    data = Data.of(data)
+    dataset, labels = data.train.dataset, labels_of(data.train.dataset)
     step = max(1, data.num_classes // count)
-    labels = range(0, data.num_classes, step)[:count]
     fewest = int(class_counts(data, "train").min())
     each = max(1, min(columns, fewest, count // data.num_classes))
     columns -= columns % each  # so that those of a class are side by side
     chosen = [
         index
-        for label in labels
-        for index in (samples.labels == label).nonzero().flatten()[:each].tolist()
+        for label in range(0, data.num_classes, step)[:count]
+        for index in (labels == label).nonzero().flatten()[:each].tolist()
     ]
-    titles = [data.class_names[samples.labels[index]] for index in chosen]
-    square = eval_transform(samples.store.short_side)
-    pictures = [small(square(samples.picture(index))) for index in chosen]
-    return picture_grid(pictures, titles, columns=columns, note=data.note)
+    titles = [data.class_names[labels[index]] for index in chosen]
+    pictures = [square(picture_of(dataset, index)) for index in chosen]
+    return imshow(
+        pictures, titles, columns=columns, note=data.note, normalization=data.normalization
+    )
 
 
-def show_augmentation(data: Data, index: int, *, count: int = 5, seed: int = 0) -> Figure:
-    """One training picture as it is, and `count` ways in which training may see it."""
-    samples = data.train.dataset
-    images, labels = samples.__getitems__([(index, seed + draw) for draw in range(count)])
-    name = data.class_names[labels[0]]
-    pictures = [small(samples.picture(index)), *denormalize(images, data.normalization)]
-    titles = [name, *(f"epoch {epoch}" for epoch in range(1, count + 1))]
-    return picture_grid(pictures, titles, columns=count + 1, note=data.note)
+def show_predictions(score: Score, data: Loaders, *, count: int = 12, columns: int = 6) -> Figure:
+    """Test pictures spread over the split with the class that a model says; orange is wrong."""
+    data = Data.of(data)
+    chosen = torch.linspace(0, score.total - 1, min(count, score.total)).long().tolist()
+    titles, colors = [], []
+    for index in chosen:
+        guess, label = int(score.predictions[index]), int(score.labels[index])
+        titles.append(data.class_names[guess])
+        if guess != label:
+            titles[-1] += f"\n(not {data.class_names[label]})"
+        colors.append("black" if guess == label else VERMILLION)
+    pictures = [
+        as_shown(picture_of(data.test.dataset, index), data.normalization) for index in chosen
+    ]
+    return picture_grid(pictures, titles, columns=columns, colors=colors, note=data.note)
 
 
-def plot_class_balance(data: Data) -> Figure:
+def show_confused(results: Sequence[Result], data: Loaders, *, count: int = 2) -> Figure:
+    """The pairs of classes that each method mixes up most, as pictures: a row for each method.
+
+    Of each of its `count` pairs, a test picture that it mistook, and beside it a training picture
+    of the class that it confused it with. Results about other pictures are left out.
+    """
+    data = Data.of(data)
+    place = {name: index for index, name in enumerate(ids_of(data.test.dataset))}
+    shown = [result for result in results if set(result.ids) <= set(place)]
+    if not shown:
+        return nothing_to_show(NO_RESULTS if not results else "these pictures are not here")
+    if all(result.hits.all() for result in shown):
+        return nothing_to_show("no test picture was mistaken", data.note)
+    figure, axes = new_axes(
+        len(shown), 2 * count, width=2 * count, height=1.27 * len(shown), note=data.note
+    )
+    examples = labels_of(data.train.dataset)
+    for row, result in zip(axes, shown, strict=True):
+        for axis in row:
+            bare(axis)
+        row[0].set_ylabel(wrapped(result.title), fontsize=7)
+        for left, right, (_, _, mistakes) in zip(
+            row[::2], row[1::2], confused_pairs(result, count), strict=False
+        ):
+            label, guess = int(result.labels[mistakes[0]]), int(result.predictions[mistakes[0]])
+            times = int(((result.labels == label) & (result.predictions == guess)).sum())
+            mistaken = picture_of(data.test.dataset, place[result.ids[mistakes[0]]])
+            example = picture_of(data.train.dataset, int((examples == guess).nonzero()[0]))
+            for axis, picture in ((left, mistaken), (right, example)):
+                axis.imshow(as_array(as_shown(square(picture), data.normalization)))
+            left.set_title(shortened(data.class_names[label], 18), fontsize=7)
+            said = f"confused with, {times} x" if times > 1 else "confused with"
+            right.set_title(f"{said}\n{shortened(data.class_names[guess], 18)}", fontsize=7)
+    return figure
+
+
+# Data
+
+
+def plot_class_balance(data: Loaders) -> Figure:
     """Number of pictures of each class, split by split; most test pictures first."""
+    data = Data.of(data)
     figure, axes = new_axes(width=8, height=2.8, note=data.note)
-    order = class_counts(data, "test").argsort(descending=True, stable=True)
+    last = list(data.loaders)[-1]
+    ranks = class_counts(data, last).argsort(descending=True, stable=True)
     edges = np.arange(data.num_classes + 1) - 0.5
-    styles = ({"lw": 5, "alpha": 0.4}, {"ls": "--"}, {})  # told apart where they coincide
-    for split, color, style in zip(data.dataloaders, COLORS, styles, strict=False):
-        counts = class_counts(data, split)[order].numpy()
+    styles: tuple[dict[str, Any], ...] = ({"lw": 5, "alpha": 0.4}, {"ls": "--"}, {})
+    for split, color, style in zip(data.loaders, COLORS, styles, strict=False):
+        counts = class_counts(data, split)[ranks].numpy()
         axes[0, 0].stairs(counts, edges, baseline=None, color=color, label=split, **style)
-    axes[0, 0].set(xlabel="classes, most test pictures first", ylabel="pictures", ylim=(0, None))
-    _name_classes(axes[0, 0], [data.class_names[label] for label in order.tolist()])
+    axes[0, 0].set(xlabel=f"classes, most {last} pictures first", ylabel="pictures", ylim=(0, None))
+    _name_classes(axes[0, 0], [data.class_names[label] for label in ranks.tolist()])
     axes[0, 0].legend(frameon=False)
     return figure
 
@@ -110,19 +180,28 @@ def _name_classes(axis: Axes, names: Sequence[str]) -> None:
         axis.set_xticks(range(len(names)), short, rotation=25, ha="right", fontsize=8)
 
 
-def plot_picture_sizes(sizes: Sequence[tuple[int, int]], size: int, *, note: str = "") -> Figure:
-    """Width and height of every picture in pixels, and the square of `size` that a network sees."""
-    figure, axes = new_axes(width=4.4, height=3.8, note=note)
-    widths, heights = np.array(sizes).T
+def plot_picture_sizes(data: Loaders) -> Figure:
+    """Width and height of every picture in pixels, and the square that a network sees."""
+    from matplotlib.patches import Rectangle
+
+    data = Data.of(data)
+    figure, axes = new_axes(width=4.4, height=3.8, note=data.note)
+    widths, heights = np.array(picture_sizes(data)).T
     axis = axes[0, 0]
     axis.scatter(widths, heights, s=8, alpha=0.3, color=BLUE, linewidths=0, label="pictures")
     axis.add_patch(
-        Rectangle((0, 0), size, size, fill=False, color=VERMILLION, label="what the network sees")
-    )
+        Rectangle(
+            (0, 0), data.size, data.size, fill=False, color=VERMILLION,
+            label="what the network sees",
+        )
+    )  # fmt: skip
     axis.set(xlabel="width (pixels)", ylabel="height (pixels)", aspect="equal")
     axis.set(xlim=(0, widths.max() * 1.1), ylim=(0, heights.max() * 1.1))
     axis.legend(frameon=False, loc="lower right")
     return figure
+
+
+# Training
 
 
 def learning_rates(scheduler: LRScheduler, steps: int) -> np.ndarray:
@@ -145,7 +224,14 @@ def learning_rates(scheduler: LRScheduler, steps: int) -> np.ndarray:
 def plot_schedule(
     scheduler: LRScheduler, *, num_epochs: int, batches: int, names: Sequence[str] = ("all layers",)
 ) -> Figure:
-    """The learning rate of each parameter group over a run, before it starts."""
+    """The learning rate of each parameter group over a run, before it starts.
+
+    Args:
+        scheduler: that takes a step after each batch; with batches=1, after each epoch.
+        num_epochs: of the run.
+        batches: steps in an epoch.
+        names: of the parameter groups.
+    """
     rates = learning_rates(scheduler, num_epochs * batches)
     figure, axes = new_axes(width=6, height=2.6)
     epochs = np.arange(len(rates)) / batches
@@ -156,9 +242,49 @@ def plot_schedule(
     return figure
 
 
-def plot_history(runs: TrainingRun | Mapping[str, TrainingRun], *, note: str = "") -> Figure:
-    """Loss and accuracy over the epochs, train dashed and val solid, of one run or of several."""
-    runs = {"": runs} if isinstance(runs, TrainingRun) else runs
+def plot_history(
+    runs: TrainingRun | Mapping[str, TrainingRun],
+    *,
+    x: Literal["epoch", "seconds", "fraction"] = "epoch",
+    note: str = "",
+) -> Figure:
+    """How one run went, or several.
+
+    Args:
+        runs: what `train_model` returned, or several under their names.
+        x: "epoch": loss and accuracy, train dashed and val solid; "seconds": the best val accuracy
+            so far over the seconds of training, features included; "fraction": val accuracy over
+            the fraction of the run that has passed.
+        note: small print below.
+    """
+    if isinstance(runs, TrainingRun):
+        runs = {"": runs}
+    if not runs:
+        return nothing_to_show(NO_RESULTS, note)
+    if x == "epoch":
+        return _plot_epochs(runs, note)
+    figure, axes = new_axes(width=6, height=3.2, note=note)
+    axis = axes[0, 0]
+    for (name, run), color, marker in zip(runs.items(), COLORS, MARKERS, strict=False):
+        accuracy = [row["val_accuracy"] for row in run.history]
+        if x == "seconds":
+            epochs = [row["training_seconds"] + row["loading_seconds"] for row in run.history]
+            seconds = run.seconds["features"] + np.cumsum(epochs)
+            best = np.maximum.accumulate(accuracy)
+            axis.plot(seconds, best, marker=marker, ms=3, color=color, label=name)
+        else:
+            passed = [row["epoch"] / len(run.history) for row in run.history]
+            axis.plot(passed, accuracy, color=color, label=f"{name} ({len(accuracy)} epochs)")
+    if x == "seconds":
+        axis.set(ylabel="best val accuracy so far", ylim=(0, 1), xlabel="seconds of training")
+        _logarithmic(axis)
+    else:
+        axis.set(xlabel="fraction of the run", ylabel="val accuracy", ylim=(0, 1))
+    axis.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def _plot_epochs(runs: Mapping[str, TrainingRun], note: str) -> Figure:
     figure, axes = new_axes(1, 2, width=9, height=3, note=note)
     for (name, run), color in zip(runs.items(), COLORS, strict=False):
         epochs = [row["epoch"] for row in run.history]
@@ -168,27 +294,11 @@ def plot_history(runs: TrainingRun | Mapping[str, TrainingRun], *, note: str = "
                 axis.plot(epochs, values, style, color=color, label=f"{name} {split}".strip())
         axes[0, 1].plot(run.best_epoch, run.best_val_accuracy, "o", color=color)
     # A loss that shoots up for an epoch would hide all others: cut at thrice the first one.
-    top = 3 * max(run.first_loss for run in runs.values())
-    axes[0, 0].set(
-        xlabel="epoch", ylabel="loss (nats)", ylim=(0, min(axes[0, 0].get_ylim()[1], top))
-    )
+    top = min(axes[0, 0].get_ylim()[1], 3 * max(run.first_loss for run in runs.values()))
+    axes[0, 0].set(xlabel="epoch", ylabel="loss (nats)", ylim=(0, top))
     axes[0, 1].set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
     axes[0, 1].legend(frameon=False, fontsize=8)
     return figure
-
-
-def show_predictions(score: Score, data: Data, *, count: int = 12, columns: int = 6) -> Figure:
-    """Test pictures spread over the split with the class that a model says; orange is wrong."""
-    chosen = torch.linspace(0, score.total - 1, min(count, score.total)).long().tolist()
-    titles, colors = [], []
-    for index in chosen:
-        guess, label = int(score.predictions[index]), int(score.labels[index])
-        titles.append(data.class_names[guess])
-        if guess != label:
-            titles[-1] += f"\n(not {data.class_names[label]})"
-        colors.append("black" if guess == label else VERMILLION)
-    pictures = [small(data.test.dataset.picture(index)) for index in chosen]
-    return picture_grid(pictures, titles, columns=columns, colors=colors, note=data.note)
 
 
 def plot_accuracy_against_count(
@@ -199,7 +309,7 @@ def plot_accuracy_against_count(
     Several are told apart by their names; the counts are then spaced by their logarithms.
     """
     several = isinstance(next(iter(accuracy.values())), Mapping)
-    curves = accuracy if several else {"": accuracy}
+    curves: Any = accuracy if several else {"": accuracy}
     figure, axes = new_axes(width=5, height=2.8, note=note)
     axis = axes[0, 0]
     for (name, curve), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
@@ -217,127 +327,47 @@ def plot_accuracy_against_count(
     return figure
 
 
-def plot_accuracy_over_time(runs: Mapping[str, TrainingRun], *, note: str = "") -> Figure:
-    """The best val accuracy so far of each run, over the seconds it had trained by then.
+# Results
 
-    The seconds are those of training and loading, and of features, which come before any epoch.
+
+def plot_results(
+    results: Sequence[Result], *, x: str | Mapping[str, Sequence[float]] | None = None
+) -> Figure:
+    """Test accuracy of each result, with its 95 % interval: as bars, or against what it cost.
+
+    Args:
+        results: from `load_results`.
+        x: a number of the records, such as "training_seconds"; or numbers of your own, in the order
+            of `results`, under the name of their axis, a panel each. None: bars.
     """
-    figure, axes = new_axes(width=6, height=3.2, note=note)
-    for (name, run), color, marker in zip(runs.items(), COLORS, MARKERS, strict=False):
-        epochs = [row["training_seconds"] + row["loading_seconds"] for row in run.history]
-        seconds = run.seconds["features"] + np.cumsum(epochs)
-        best = np.maximum.accumulate([row["val_accuracy"] for row in run.history])
-        axes[0, 0].plot(seconds, best, marker=marker, ms=3, color=color, label=name)
-    axes[0, 0].set(ylabel="best val accuracy so far", ylim=(0, 1))
-    _in_seconds(axes[0, 0])
+    if not results:
+        return nothing_to_show(NO_RESULTS)
+    if x is None:
+        return _plot_bars(results)
+    if isinstance(x, str):
+        x = {AXES.get(x, x): [float(result.record[x]) for result in results]}
+    width = 6 if len(x) == 1 else 3.4 * len(x)
+    figure, axes = new_axes(1, len(x), width=width, height=3.4, note=note_of(results))
+    for axis, (name, values) in zip(axes[0], x.items(), strict=True):
+        for result, value, color, marker in zip(results, values, COLORS, MARKERS, strict=False):
+            accuracy, error = _accuracy_and_error(result)
+            axis.errorbar(value, accuracy, yerr=error, fmt=marker, color=color, capsize=3,
+                          label=result.title)  # fmt: skip
+        axis.set(ylim=(0, 1), xlabel=name)
+        _logarithmic(axis)
+    axes[0, 0].set(ylabel="test accuracy")
     axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
 
 
-def _in_seconds(axis: Axes) -> None:
-    """Let the x axis be seconds of training, logarithmic, with plain numbers."""
-    axis.set(xscale="log", xlabel="seconds of training")
-    axis.margins(x=0.15)
-    for which in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        which(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
-
-
-def plot_with_and_without(
-    with_fault: Mapping[float, float],
-    without: Mapping[float, float],
-    *,
-    xlabel: str,
-    ylabel: str,
-    note: str = "",
-) -> Figure:
-    """What a fault of an experiment did to a curve: the values by x with it and without it."""
-    figure, axes = new_axes(width=6, height=2.6, note=note)
-    for label, curve, color, style in (
-        ("without it", without, BLUE, "o-"),
-        ("with the fault", with_fault, VERMILLION, "s--"),
-    ):
-        axes[0, 0].plot(
-            list(curve), list(curve.values()), style, ms=4, color=color, label=label, clip_on=False
-        )
-    axes[0, 0].set(xlabel=xlabel, ylabel=ylabel)
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    return figure
-
-
-def plot_faults(findings: Mapping[str, Finding], *, columns: int = 3, note: str = "") -> Figure:
-    """The wall of a `FaultLab`: a panel for each fault, with its number both ways.
-
-    Each panel has a scale of its own, from zero on; a number that is a text has no bar.
-    """
-    rows = -(-len(findings) // columns)
-    figure, axes = new_axes(rows, columns, width=3.1 * columns, height=1.15 * rows + 0.2, note=note)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, one in zip(axes.flat, findings.values(), strict=False):
-        lengths = [abs(value) if isinstance(value, Real) else 0.0 for value in one.values]
-        longest = max(lengths) or 1.0
-        axis.text(0, -0.75, one.quantity, fontsize=7.5, color="#555555", va="center")
-        for place, (length, text, color) in enumerate(
-            zip(lengths, one.texts, (VERMILLION, BLUE), strict=True)
-        ):
-            axis.barh(place, length / longest, height=0.75, color=color)
-            axis.text(length / longest + 0.03, place, text, fontsize=8, va="center")
-        axis.set(xlim=(0, 1.6), ylim=(1.8, -1.2))
-        axis.set_title(one.title, fontsize=9, loc="left", fontweight="bold")
-    handles = [Patch(fc=VERMILLION, label="with the fault"), Patch(fc=BLUE, label="without it")]
-    figure.legend(handles=handles, loc="outside upper right", frameon=False, ncols=2, fontsize=8)
-    return figure
-
-
-def plot_claims(
-    values: Sequence[float],
-    claims: Mapping[str, tuple[float, float]],
-    *,
-    xlabel: str,
-    note: str = "",
-) -> Figure:
-    """Results of several runs as dots, and below them what is claimed of them.
-
-    A claim is a value and how far the runs may be from it, either way: it is drawn as a bar.
-    """
-    figure, axes = new_axes(width=6, height=1.2 + 0.4 * len(claims), note=note)
-    axis, names = axes[0, 0], [f"{len(values)} runs", *claims]
-    axis.plot(values, [0] * len(values), "o", color=GREY, alpha=0.6, clip_on=False)
-    for place, (value, margin) in enumerate(claims.values(), start=1):
-        color = COLORS[place % 2]  # the first claim red, the second blue, as elsewhere
-        axis.plot([value - margin, value + margin], [place] * 2, lw=6, color=color, alpha=0.4)
-        axis.plot(value, place, "|", ms=14, mew=2, color=color)
-    axis.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))
-    axis.set_yticks(range(len(names)), names)
-    return figure
-
-
-def _needs_results(plot: Callable[..., Figure]) -> Callable[..., Figure]:
-    """Let a figure of results say so when there is none."""
-
-    @functools.wraps(plot)
-    def with_or_without(results: Sequence[Result] | Result | None, *args, **options) -> Figure:
-        if not results:
-            return nothing_to_show("no results yet: run notebooks 02 to 05 first")
-        return plot(results, *args, **options)
-
-    return with_or_without
-
-
-def _note_of(results: Sequence[Result]) -> str:
-    return results[0].record["data"]["note"] if results else ""
-
-
-@_needs_results
-def plot_comparison(results: Sequence[Result]) -> Figure:
-    """Test accuracy of each method, with its 95 % interval."""
-    figure, axes = new_axes(width=7, height=0.9 + 0.5 * len(results), note=_note_of(results))
+def _plot_bars(results: Sequence[Result]) -> Figure:
+    figure, axes = new_axes(width=7, height=0.9 + 0.5 * len(results), note=note_of(results))
     axis = axes[0, 0]
-    for place, (result, color) in enumerate(zip(results, COLORS, strict=False)):
-        accuracy, (low, high) = result.record["test"]["accuracy"], result.record["test"]["interval"]
-        error = [[accuracy - low], [high - accuracy]]
+    for place, result in enumerate(results):
+        accuracy, error = _accuracy_and_error(result)
+        color = COLORS[place % len(COLORS)]
         axis.barh(place, accuracy, color=color, xerr=error, capsize=4, height=0.6)
-        axis.text(high + 0.015, place, f"{accuracy:.1%}", va="center", fontsize=9)
+        axis.text(accuracy + error[1][0] + 0.015, place, f"{accuracy:.1%}", va="center", fontsize=9)
     axis.set_yticks(range(len(results)), [result.title for result in results])
     axis.invert_yaxis()
     axis.set(xlim=(0, 1.12), xlabel="test accuracy, with 95 % interval")
@@ -345,112 +375,37 @@ def plot_comparison(results: Sequence[Result]) -> Figure:
     return figure
 
 
-@_needs_results
-def plot_accuracy_against_time(results: Sequence[Result]) -> Figure:
-    """Test accuracy of each method against the seconds that its training took."""
-    figure, axes = new_axes(width=6, height=3.4, note=_note_of(results))
-    axis = axes[0, 0]
-    for result, color, marker in zip(results, COLORS, MARKERS, strict=False):
-        record = result.record
-        accuracy, (low, high) = record["test"]["accuracy"], record["test"]["interval"]
-        error = [[accuracy - low], [high - accuracy]]
-        axis.errorbar(record["training_seconds"], accuracy, yerr=error, fmt=marker, color=color,
-                      capsize=3, label=result.title)  # fmt: skip
-    axis.set(ylim=(0, 1), ylabel="test accuracy")
-    _in_seconds(axis)
-    axis.legend(frameon=False, fontsize=8)
-    return figure
+def _accuracy_and_error(result: Result) -> tuple[float, list[list[float]]]:
+    test = result.record["test"]
+    accuracy, (low, high) = test["accuracy"], test["interval"]
+    return accuracy, [[accuracy - low], [high - accuracy]]
 
 
-@_needs_results
-def plot_accuracy_against_costs(
-    results: Sequence[Result], costs: Mapping[str, Sequence[float]]
-) -> Figure:
-    """Test accuracy of each result, with its 95 % interval, against costs of several kinds.
+def _logarithmic(axis: Axes) -> None:
+    """Let the x axis be logarithmic, with plain numbers: 20, 500, 2k."""
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
-    `costs` has a panel's numbers under the name of its axis, in the order of `results`.
-    """
-    figure, axes = new_axes(1, len(costs), width=10, height=3.4, note=_note_of(results))
-    for axis in axes[0, 1:]:
-        axis.sharey(axes[0, 0])
-    for axis, (name, values) in zip(axes[0], costs.items(), strict=True):
-        for result, value, color, marker in zip(results, values, COLORS, MARKERS, strict=False):
-            test = result.record["test"]
-            accuracy, (low, high) = test["accuracy"], test["interval"]
-            error = [[accuracy - low], [high - accuracy]]
-            axis.errorbar(value, accuracy, yerr=error, fmt=marker, color=color, capsize=3,
-                          label=result.title)  # fmt: skip
-        axis.set(xscale="log", xlabel=name)
-        axis.margins(x=0.15)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 500k, 2M
-        axis.xaxis.set_minor_locator(NullLocator())
-    axes[0, 0].set(ylabel="test accuracy")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=4,
-                  frameon=False, fontsize=8)  # fmt: skip
-    return figure
+    axis.set(xscale="log")
+    axis.margins(x=0.15)
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_minor_locator(NullLocator())
 
 
-@_needs_results
-def plot_val_curves(results: Sequence[Result]) -> Figure:
-    """Val accuracy of each method after each epoch, over the part of its run that has passed."""
-    figure, axes = new_axes(width=6, height=3.2, note=_note_of(results))
-    for result, color in zip(results, COLORS, strict=False):
-        history = result.record["history"]
-        passed = [row["epoch"] / len(history) for row in history]
-        label = f"{result.title} ({len(history)} epochs)"
-        axes[0, 0].plot(passed, [row["val_accuracy"] for row in history], color=color, label=label)
-    axes[0, 0].set(xlabel="part of the run", ylabel="val accuracy", ylim=(0, 1))
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    return figure
-
-
-@_needs_results
 def plot_class_accuracy(results: Sequence[Result]) -> Figure:
-    """Accuracy of each class under each method, the classes in order of their mean."""
-    accuracy = torch.stack([class_accuracy(result) for result in results])
-    order = accuracy.nanmean(dim=0).argsort()
-    figure, axes = new_axes(width=8, height=3, note=_note_of(results))
-    for row, result, color, marker in zip(accuracy, results, COLORS, MARKERS, strict=False):
-        axes[0, 0].plot(row[order], marker, color=color, ms=4, label=result.title)
+    """Accuracy of each class under each method, the classes in the order of their mean.
+
+    Results about other classes than those of the first are left out.
+    """
+    if not results:
+        return nothing_to_show(NO_RESULTS)
+    shown = [one for one in results if one.class_names == results[0].class_names]
+    accuracy = torch.stack([class_accuracy(result) for result in shown])
+    ranks = accuracy.nanmean(dim=0).argsort()
+    figure, axes = new_axes(width=8, height=3, note=note_of(shown))
+    for row, result, color, marker in zip(accuracy, shown, COLORS, MARKERS, strict=False):
+        axes[0, 0].plot(row[ranks], marker, color=color, ms=4, label=result.title)
     axes[0, 0].set(xlabel="classes, hardest first", ylabel="accuracy on test", ylim=(-0.03, 1.03))
-    _name_classes(axes[0, 0], [results[0].class_names.get(label, "") for label in order.tolist()])
+    _name_classes(axes[0, 0], [results[0].class_names[label] for label in ranks.tolist()])
     axes[0, 0].legend(frameon=False, fontsize=8)
     return figure
-
-
-@_needs_results
-def show_confused(results: Sequence[Result], data: Data, *, count: int = 2) -> Figure:
-    """The pairs of classes that each method mixes up most, as pictures: a row for each method.
-
-    Of each of its `count` pairs, a test picture that it mistook, and beside it a training picture
-    of the class that it took it for.
-    """
-    if all(result.hits.all() for result in results):
-        return nothing_to_show("no test picture was mistaken", data.note)
-    place = {name: index for index, name in enumerate(data.test.dataset.ids)}
-    square = eval_transform(data.test.dataset.store.short_side)
-    figure, axes = new_axes(
-        len(results), 2 * count, width=2 * count, height=1.27 * len(results), note=data.note
-    )
-    for row, result in zip(axes, results, strict=True):
-        for axis in row:
-            bare(axis)
-        row[0].set_ylabel(wrapped(result.title), fontsize=7)
-        for left, right, (_, _, mistakes) in zip(
-            row[::2], row[1::2], confused_pairs(result, count), strict=False
-        ):
-            label, guess = int(result.labels[mistakes[0]]), int(result.predictions[mistakes[0]])
-            times = int(((result.labels == label) & (result.predictions == guess)).sum())
-            mistaken = data.test.dataset.picture(place[result.ids[mistakes[0]]])
-            left.imshow(as_array(small(square(mistaken))))
-            left.set_title(shortened(data.class_names[label], 18), fontsize=7)
-            right.imshow(as_array(small(square(_example(data, guess)))))
-            said = f"taken for, {times} x" if times > 1 else "taken for"
-            right.set_title(f"{said}\n{shortened(data.class_names[guess], 18)}", fontsize=7)
-    return figure
-
-
-def _example(data: Data, label: int) -> torch.Tensor:
-    """The first training picture of a class."""
-    return data.train.dataset.picture(int((data.train.dataset.labels == label).nonzero()[0]))

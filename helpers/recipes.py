@@ -2,16 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
 
-from .kit.errors import KitError
+from helpers.errors import KitError
+
+
+@dataclass(frozen=True)
+class Method:
+    """What the kit knows of one method of the assignment, wherever it is asked for."""
+
+    title: str
+    notebook: str  # the number of the notebook that trains it
+    build: str  # the function of helpers.models that makes its network
+    head: str = ""  # the name of its new layer; "" when all of the network is new
+    frozen: bool = False  # whether only the head is trained, on features
+    views: int = 1  # of each training picture, when features are computed
+
 
 METHODS = {
-    "bn_cnn": "BN-CNN",
-    "resnet18_finetune": "ResNet18 fine-tuned",
-    "resnet18_extractor": "ResNet18 extractor",
-    "efficientnet_b5_finetune": "EfficientNet-B5 fine-tuned",
+    "bn_cnn": Method("BN-CNN", "02", "bn_cnn"),
+    "resnet18_finetune": Method("ResNet18 fine-tuned", "03", "resnet18", "fc"),
+    "resnet18_extractor": Method(
+        "ResNet18 extractor", "04", "resnet18", "fc", frozen=True, views=2
+    ),
+    "efficientnet_b5_finetune": Method(
+        "EfficientNet-B5 fine-tuned", "05", "efficientnet_b5", "_fc"
+    ),
 }
+
+
+def method_title(method: str) -> str:
+    """How tables and figures call a method: its title, or its own name if it is a student's."""
+    return METHODS[method].title if method in METHODS else method
 
 
 @dataclass(frozen=True)
@@ -20,16 +44,8 @@ class Augmentation:
 
     smallest_crop: float = 1.0  # of the picture's area
     flip: float = 0.0  # probability of mirroring
-    color_jitter: tuple[float, float, float, float] = (0, 0, 0, 0)  # light, contrast, colour, hue
-
-
-@dataclass(frozen=True)
-class SmallAugmentation:
-    """What may be done at random to a training picture that is small, and is kept whole."""
-
-    padding: int = 0  # pixels by which it may be shifted to each side, with black from there
-    flip: float = 0.0  # probability of mirroring
-    rotation: float = 0.0  # degrees by which it may be turned, either way
+    color_jitter: tuple[float, float, float, float] = (0, 0, 0, 0)
+    # brightness, contrast, saturation, hue
 
 
 @dataclass(frozen=True)
@@ -45,14 +61,9 @@ class Recipe:
     head_lr: float  # highest learning rate of the new layers
     backbone_lr: float | None  # highest learning rate of the pretrained layers, None: frozen or new
     weight_decay: float
-    warmup: float  # part of the run in which the learning rate rises; it falls in the rest
+    warmup: float  # fraction of the run in which the learning rate rises; it falls in the rest
     label_smoothing: float
-    augment: Augmentation | SmallAugmentation
-
-    @property
-    def folder(self) -> str:
-        """Where its result is kept: a path below results/<profile>."""
-        return self.method
+    augment: Any  # an Augmentation, or a dataclass of your own
 
     def __str__(self) -> str:
         rows = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -103,3 +114,41 @@ def get_recipe(method: str, profile: str) -> Recipe:
     if (method, profile) not in RECIPES:
         raise KitError(f"unknown profile {profile!r}: use 'mini' or 'full'")
     return RECIPES[method, profile]
+
+
+def settings_of(
+    recipe: Any, names: tuple[str, ...], changes: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Some settings of a recipe, be it a `Recipe`, a dataclass or a dict; `changes` go first.
+
+    Raises `KitError` for a setting that is not there, and for a change of an unknown one.
+    """
+    changes = changes or {}
+    if unknown := set(changes) - set(names):
+        raise KitError(f"unknown setting {', '.join(sorted(unknown))}: use {', '.join(names)}")
+    known = as_dict(recipe) | changes
+    if missing := [name for name in names if name not in known]:
+        raise KitError(f"the recipe has no {', '.join(missing)}: add it to the recipe")
+    return {name: known[name] for name in names}
+
+
+def as_dict(recipe: Any) -> dict[str, Any]:
+    """A recipe's settings by name; raises `KitError` for what is no dict and no dataclass."""
+    if isinstance(recipe, Mapping):
+        return dict(recipe)
+    if is_dataclass(recipe) and not isinstance(recipe, type):
+        return {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+    raise KitError(f"a recipe is a dict or a dataclass, not {type(recipe).__name__}")
+
+
+def plain_types(value: Any) -> Any:
+    """A setting in JSON's types: dataclasses become dicts, whatever JSON lacks becomes a text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain_types(one) for key, one in value.items()}
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain_types(as_dict(value))
+    if isinstance(value, list | tuple):
+        return [plain_types(one) for one in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)

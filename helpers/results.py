@@ -1,4 +1,4 @@
-"""What a run leaves behind: a record, its predictions and its weights; and their comparison."""
+"""What a run leaves behind: a record, its predictions, its weights and its network."""
 
 from __future__ import annotations
 
@@ -7,31 +7,40 @@ import dataclasses
 import datetime
 import importlib.metadata
 import io
-import itertools
 import math
 import platform
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torchvision
-from scipy import stats
 from torch import nn
+from torch.utils.data import DataLoader
 
-from .data import Data, DataSet
-from .kit.checkpoints import check_finished
-from .kit.errors import KitError
-from .kit.files import json_text, only_writer, read_json, save_tensors, sha256, written_atomically
-from .kit.identity import kit_version
-from .kit.records import record_fault
-from .models import count_parameters
-from .recipes import METHODS, Recipe
-from .training import Score, TrainingRun
-from .workspace import Workspace
+from helpers.data import Data, DataSet
+from helpers.errors import KitError
+from helpers.lib.checkpoint import check_finished
+from helpers.lib.devices import device_name, device_of, name_of
+from helpers.lib.exported import export_network
+from helpers.lib.files import (
+    json_text,
+    only_writer,
+    read_json,
+    save_tensors,
+    sha256,
+    written_atomically,
+)
+from helpers.lib.identity import kit_version
+from helpers.lib.records import record_fault
+from helpers.models import count_parameters, name_weights
+from helpers.recipes import METHODS, as_dict, method_title, plain_types
+from helpers.scores import Score
+from helpers.training import TrainingRun
+from helpers.workspace import Workspace
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)  # the schemas of records that are understood
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +51,16 @@ class Result:
     ids: list[str]  # of the test pictures
     labels: torch.Tensor  # (pictures,) int64
     predictions: torch.Tensor  # (pictures,) int64
-    class_names: dict[int, str] = dataclasses.field(default_factory=dict)  # those that occur
+    class_names: list[str]
+    folder: Path = Path()
 
     @property
     def method(self) -> str:
-        return self.record["method"]
+        return str(self.record["method"])
 
     @property
     def title(self) -> str:
-        return METHODS.get(self.method, self.method)
+        return method_title(self.method)
 
     @property
     def hits(self) -> torch.Tensor:
@@ -73,30 +83,58 @@ class Result:
 
 def save_result(
     workspace: Workspace,
-    recipe: Recipe,
+    recipe: Any,
     *,
     model: nn.Module,
-    data: Data,
+    data: Data | Mapping[str, DataLoader],
     run: TrainingRun,
     score: Score,
+    weights: str | None = None,
+    cam_layer: str | None = None,
+    processes: int = 1,
 ) -> Path:
-    """Write results/<profile>/<method>/: record.json, predictions.csv and weights.pt.
+    """Write results/<profile>/<method>/, for the comparison in notebook 06 and the report.
 
-    A run of an extension goes to results/<profile>/extensions/<notebook>/<run>/ instead.
+    `record.json` says what ran, and has the hashes of the others: `predictions.csv`, `weights.pt`
+    (a state dict) and `network.pt2` (the network itself, by torch.export, which notebook 06 can
+    load without its class). All are renamed to their places when all are written: an interrupted
+    run leaves an earlier result as it was.
 
-    The record holds the hashes of the other two, and all three are renamed to their places when
-    all are written: an interrupted run leaves an earlier result as it was. Returns the folder.
-    Raises `KitError` when the training of `model` was interrupted, when another run is writing the
-    same result, and when the disk is full.
+    Args:
+        workspace: from `start()`.
+        recipe: a `Recipe`, or a dict or dataclass of your own, with a "method": its name.
+        model: that was tested; any module that returns logits.
+        data: it was trained and tested on.
+        run: what `train_model` returned.
+        score: what `test` returned.
+        weights: what training started from, such as "random" or "ImageNet"; by default what the
+            kit's own networks say of themselves, else "not stated".
+        cam_layer: the name of the layer that Grad-CAM looks at; by default the last with at least
+            4 x 4 places.
+        processes: that trained together.
+
+    Returns:
+        The folder.
+
+    Raises:
+        KitError: when the training of `model` was interrupted, when another run is writing the
+            same result, and when the disk is full.
     """
+    data, settings = Data.of(data), plain_types(as_dict(recipe))
     check_finished(model)
-    folder = workspace.results_dir / recipe.folder
+    if weights is not None:
+        name_weights(model, weights)
+    folder = workspace.results_dir / folder_of(settings)
+    images = torch.stack([data.val.dataset[index][0] for index in (0, -1)])
     with only_writer(folder.with_name(f".{folder.name}.lock"), f"the result {folder.name}"):
-        record = make_record(workspace, recipe, model=model, data=data, run=run, score=score)
+        record = make_record(workspace, settings, model=model, data=data, run=run, score=score)
+        record["machine"]["processes"] = processes
+        record["input_shape"] = list(images.shape[1:])
         with (  # renamed from the last to the first: without its files no record appears
             written_atomically(folder / "record.json") as record_file,
             written_atomically(folder / "weights.pt") as weights,
             written_atomically(folder / "predictions.csv") as predictions,
+            written_atomically(folder / "network.pt2") as network,
         ):
             save_tensors({k: v.cpu() for k, v in model.state_dict().items()}, weights)
             text = predictions_csv(score, data.class_names)
@@ -105,13 +143,31 @@ def save_result(
                 "predictions.csv": sha256(predictions),
                 "weights.pt": sha256(weights),
             }
+            json_text(record)  # a number that is NaN is to be found before anything is replaced
+            if fault := export_network(model, images, cam_layer, network):
+                record["network_fault"] = fault
+                print(f"NOTE: notebook 06 cannot ask this network about pictures ({fault})")
+            else:
+                record["files"]["network.pt2"] = sha256(network)
             record_file.write_text(json_text(record), encoding="utf-8", newline="\n")
+        if fault:
+            (folder / "network.pt2").unlink()  # it is empty
     return folder
+
+
+def folder_of(settings: Mapping[str, Any]) -> str:
+    """Where a result is kept, below results/<profile>: under its "folder", else its "method"."""
+    name = settings.get("folder") or settings.get("method")
+    if not isinstance(name, str) or not name.strip() or name.startswith((".", "/")):
+        raise KitError(
+            f'the recipe has the method {name!r}: give it a name, as {{"method": "my_cnn"}}'
+        )
+    return name
 
 
 def make_record(
     workspace: Workspace,
-    recipe: Recipe,
+    settings: Mapping[str, Any],
     *,
     model: nn.Module,
     data: Data,
@@ -119,11 +175,11 @@ def make_record(
     score: Score,
 ) -> dict[str, Any]:
     """Everything that a reader of a result wants to know of it, in plain JSON types."""
-    counts = count_parameters(model)
-    low, high = score.interval
+    counts, device = count_parameters(model), device_of(model)
+    normalization = data.normalization
     return {
         "schema": SCHEMA,
-        "method": recipe.method,
+        "method": settings["method"],
         "profile": workspace.profile,
         "student": workspace.student,
         "seed": workspace.seed,
@@ -133,6 +189,8 @@ def make_record(
             "note": data.note,
             "fingerprint": data.fingerprint,
             "classes": data.num_classes,
+            "class_names": data.class_names,
+            "normalization": normalization and plain_types(normalization._asdict()),
             "sizes": data.sizes,
             "all_sizes": dict(data.all_sizes),
             "left_out": len(data.left_out),
@@ -142,7 +200,7 @@ def make_record(
             "correct": score.correct,
             "total": score.total,
             "accuracy": score.accuracy,
-            "interval": [low, high],
+            "interval": list(score.interval),
             "top5": score.top5,
             "loss": score.loss,
             "seconds": score.seconds,
@@ -154,20 +212,18 @@ def make_record(
         "seconds": run.seconds,
         "training_seconds": run.training_seconds,
         "weights": {
-            "kind": getattr(model, "weights_kind", "random"),
-            "source": getattr(model, "weights_source", "random"),
+            "kind": getattr(model, "weights_kind", "not stated"),
+            "source": getattr(model, "weights_source", "not stated"),
         },
-        "parameters": {
-            "total": counts["total"],
-            "trainable": counts["trainable"],
-        },
-        "recipe": dataclasses.asdict(recipe),
+        "parameters": {"total": counts["total"], "trainable": counts["trainable"]},
+        "recipe": dict(settings),
+        "settings": run.settings,  # of what ran, whatever the recipe says
         "machine": {
-            "device": str(workspace.device),
-            "device_name": device_name(workspace.device),
-            "threads": workspace.threads,
-            "processes": workspace.processes,
-            "precision": str(workspace.precision).removeprefix("torch."),
+            "device": str(device),
+            "device_name": device_name(device),
+            "threads": torch.get_num_threads(),
+            "processes": 1,
+            "precision": run.settings.get("precision", name_of(data.precision)),
             "system": platform.platform(),
         },
         "versions": {
@@ -179,13 +235,6 @@ def make_record(
         },
         "history": run.history,
     }
-
-
-def device_name(device: torch.device) -> str:
-    """What the device calls itself."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
 
 
 def predictions_csv(score: Score, class_names: Sequence[str]) -> str:
@@ -206,11 +255,16 @@ def load_results(
 ) -> list[Result]:
     """Read the results of this profile, in the order of the notebooks; [] when there is none.
 
-    After the methods of the assignment come results that were saved under other names. With the
-    name of an `extension` notebook, its runs are read instead, in the order in which they were
-    recorded; they may be about several tasks. Raises `KitError` when a record is damaged or of
-    another version, when records come from different profiles, data sets or students, and, with
-    `data`, when they are not about it.
+    After the methods of the assignment come results that were saved under other names.
+
+    Args:
+        workspace: from `start()`.
+        data: results about other pictures than these are told of.
+        extension: the name of an extension notebook: its runs are read instead, in the order in
+            which they were recorded.
+
+    Raises:
+        KitError: when a record is damaged, or of another version, profile or student.
     """
     if extension is None:
         paths = [workspace.results_dir / method / "record.json" for method in METHODS]
@@ -220,15 +274,12 @@ def load_results(
         paths = sorted(found, key=lambda path: (path.stat().st_mtime_ns, path))
     results = [read_result(path) for path in paths if path.exists()]
     for result in results:
-        check_belongs(result, workspace, data)
-    if extension is not None:
-        return results
-    for first, other in itertools.pairwise(results):
-        if first.record["data"]["fingerprint"] != other.record["data"]["fingerprint"]:
-            raise KitError(
-                f"{first.method} and {other.method} were run on different data "
-                f"({first.record['data']['name']}, {other.record['data']['name']}): run the "
-                "older one again before comparing them"
+        check_belongs(result, workspace, None)
+        other = result.record["data"]
+        if data is not None and other["fingerprint"] != data.fingerprint:
+            print(
+                f"NOTE: {result.title} was tested on other pictures or splits ({other['name']}) "
+                f"than {data.name} here: it cannot be compared with results on these"
             )
     return results
 
@@ -256,10 +307,8 @@ def check_belongs(result: Result, workspace: Workspace, data: Data | DataSet | N
 def read_result(path: Path) -> Result:
     """Read a record and the predictions beside it; raises `KitError` when they do not agree."""
     record, again = read_json(path), f"delete {path.parent} and run its notebook again"
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        raise KitError(
-            f"{path} is not a record of this version of the kit{_writer(record)}: {again}"
-        )
+    if not isinstance(record, dict) or record.get("schema") not in READABLE:
+        raise KitError(f"{path} is not a record of this version of the kit: {again}")
     if fault := record_fault(record):
         raise KitError(f"{path} is damaged ({fault}): {again}")
     table = path.with_name("predictions.csv")
@@ -268,135 +317,40 @@ def read_result(path: Path) -> Result:
             raise KitError(f"{table} was changed after it was recorded: {again}")
         with table.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
+        classes = record["data"]["classes"]
         labels, predictions = (
-            torch.tensor([_class_number(row[name], record) for row in rows])
+            torch.tensor([class_number(row[name], classes) for row in rows])
             for name in ("label", "prediction")
         )
-        names = {
-            _class_number(row[number], record): row[name]
-            for row in rows
-            for number, name in (("label", "class"), ("prediction", "predicted_class"))
-        }
-        correct = int((labels == predictions).sum())
-        if [correct, len(rows)] != [record["test"]["correct"], record["test"]["total"]]:
+        correct, test = int((labels == predictions).sum()), record["test"]
+        if [correct, len(rows)] != [test["correct"], test["total"]]:
             raise KitError(
-                f"{path} says {record['test']['correct']} of {record['test']['total']} are right, "
+                f"{path} says {test['correct']} of {test['total']} are right, "
                 f"its predictions say {correct} of {len(rows)}: {again}"
             )
-        if not math.isclose(record["test"]["accuracy"], correct / len(rows)):
+        if not math.isclose(test["accuracy"], correct / len(rows)):
             raise KitError(
-                f"{path} says that the accuracy is {record['test']['accuracy']}, its predictions "
+                f"{path} says that the accuracy is {test['accuracy']}, its predictions "
                 f"say {correct / len(rows):.4f}: {again}"
             )
-        return Result(record, [row["picture"] for row in rows], labels, predictions, names)
     except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise KitError(f"{path} or {table.name} is damaged ({error!r:.200}): {again}") from None
+    names = record["data"].get("class_names") or names_in(rows, classes)
+    return Result(record, [row["picture"] for row in rows], labels, predictions, names, path.parent)
 
 
-def _class_number(text: str, record: dict[str, Any]) -> int:
-    """A class as its number; raises `ValueError` when the record's data have no such class."""
-    number, classes = int(text), record["data"]["classes"]
+def names_in(rows: Sequence[Mapping[str, str]], classes: int) -> list[str]:
+    """The names of the classes that occur in predictions; the others get their numbers."""
+    names = [f"class {number}" for number in range(classes)]
+    for row in rows:
+        names[int(row["label"])] = row["class"]
+        names[int(row["prediction"])] = row["predicted_class"]
+    return names
+
+
+def class_number(text: str, classes: int) -> int:
+    """A class as its number; raises `ValueError` when there is no such class."""
+    number = int(text)
     if not 0 <= number < classes:
         raise ValueError(f"class {number} of {classes}")
     return number
-
-
-def _writer(record: Any) -> str:
-    """Which version wrote a record, as far as it says so, for a message."""
-    if not isinstance(record, dict) or "schema" not in record:
-        return ""
-    versions = record.get("versions")
-    writer = versions.get("kit", "unknown") if isinstance(versions, dict) else "unknown"
-    return (
-        f" (version {writer!s:.20} wrote it, with schema {record['schema']!s:.20}; "
-        f"this is {kit_version()}, with schema {SCHEMA})"
-    )
-
-
-def comparison_table(results: Sequence[Result]) -> list[dict[str, str]]:
-    """The comparison of the methods, one dict of texts a row, in the order of `results`."""
-    rows = []
-    for result in results:
-        record, test = result.record, result.record["test"]
-        low, high = test["interval"]
-        seconds = record["training_seconds"]
-        rows.append(
-            {
-                "Method": result.title,
-                "Test accuracy": f"{test['accuracy']:.1%}",
-                "95 % interval": f"{low:.1%} to {high:.1%}",
-                "Val accuracy": f"{record['val']['accuracy']:.1%}",
-                "Training": f"{seconds:,.1f} s",
-                "Epochs": str(record["epochs"]),
-                "An epoch": f"{seconds / record['epochs']:,.2f} s",
-                "Parameters": f"{record['parameters']['total']:,}",
-                "Trainable": f"{record['parameters']['trainable']:,}",
-                "Weights": record["weights"]["kind"],
-            }
-        )
-    return rows
-
-
-def format_table(rows: Sequence[dict[str, str]], *, note: str = "") -> str:
-    """Rows of texts as an aligned table for a terminal or a notebook, `note` below it."""
-    if not rows:
-        return "no results"
-    widths = {key: max(len(key), *(len(row[key]) for row in rows)) for key in rows[0]}
-    lines = ["  ".join(key.ljust(width) for key, width in widths.items())]
-    lines.append("  ".join("-" * width for width in widths.values()))
-    lines += ["  ".join(row[key].ljust(width) for key, width in widths.items()) for row in rows]
-    if note:
-        lines.append(f"({note})")
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def compare_pairs(results: Sequence[Result]) -> list[dict[str, str]]:
-    """For each pair of methods: does one do better on the same pictures, or is it chance?
-
-    The exact McNemar test (McNemar, 1947): of the pictures that only one of the two gets right, a
-    fair coin would give each half. One dict of texts a pair: `Difference` is the second's accuracy
-    less the first's, in percentage points; `p` is two-sided.
-    """
-    rows = []
-    for first, second in itertools.combinations(results, 2):
-        if first.ids != second.ids:
-            raise KitError(f"{first.method} and {second.method} were tested on other pictures")
-        only_first = int((first.hits & ~second.hits).sum())
-        only_second = int((second.hits & ~first.hits).sum())
-        differ = only_first + only_second
-        p = float(stats.binomtest(only_first, differ).pvalue) if differ else 1.0
-        rows.append(
-            {
-                "Pair": f"{first.title} / {second.title}",
-                "Only the first right": str(only_first),
-                "Only the second right": str(only_second),
-                "Difference": f"{100 * (only_second - only_first) / len(first.ids):+.1f} points",
-                "p": "below 0.001" if p < 0.001 else f"{p:.3f}",
-                "Verdict": "a real difference" if p < 0.05 else "may be chance",
-            }
-        )
-    return rows
-
-
-def confused_pairs(result: Result, count: int) -> list[tuple[int, int, list[int]]]:
-    """The `count` pairs of classes that a method mixes up most, either way.
-
-    Each is (class, other class, indices of the test pictures of either taken for the other), the
-    most frequent first; of the indices, too, those of the more frequent way come first.
-    """
-    mistakes: dict[tuple[int, int], list[int]] = {}
-    for index in torch.nonzero(~result.hits).flatten().tolist():
-        pair = sorted((int(result.labels[index]), int(result.predictions[index])))
-        mistakes.setdefault((pair[0], pair[1]), []).append(index)
-    ordered = sorted(mistakes.items(), key=lambda item: (-len(item[1]), item[0]))[:count]
-    for _, indices in ordered:
-        ways = Counter(int(result.labels[index]) for index in indices)
-        indices.sort(key=lambda index: -ways[int(result.labels[index])])
-    return [(*pair, indices) for pair, indices in ordered]
-
-
-def class_accuracy(result: Result) -> torch.Tensor:
-    """(classes,) accuracy of each class on test; NaN where a class has no picture."""
-    classes = result.record["data"]["classes"]
-    counts = torch.bincount(result.labels, minlength=classes)
-    return torch.bincount(result.labels, weights=result.hits.double(), minlength=classes) / counts

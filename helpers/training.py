@@ -1,25 +1,30 @@
-"""Training and evaluation: the loop, the score, and features computed once."""
+"""Training and evaluation: the loop, and what is counted in it."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
-from scipy import stats
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, Dataset
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import DataLoader
 
-from .data import EVALUATION_BATCH, Batches, Data, make_loader
-from .kit.checkpoints import Checkpoints, Parts
-from .kit.errors import KitError
-from .kit.memory import careful_with_memory
-from .kit.preflight import check_before_training, check_optimizer
-from .kit.progress import EpochTable, track
-from .models import in_eval_mode
+from helpers.data import Data
+from helpers.lib.checkpoint import Checkpoint
+from helpers.lib.devices import autocast, device_of, move_images, move_model, precision_for
+from helpers.lib.loaders import reseed, set_epoch
+from helpers.lib.memory import careful_with_memory
+from helpers.lib.modes import in_eval_mode
+from helpers.lib.preflight import check_before_training
+from helpers.lib.progress import EpochTable
+from helpers.lib.run_settings import settings_of_run
+from helpers.lib.timer import Timer
+
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +38,9 @@ class TrainingRun:
     best_val_accuracy: float
     num_epochs: int  # that ran; fewer than asked for after early stopping
     seconds: dict[str, float]  # training, loading, evaluation, features
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)  # with which it ran
     ended: str = ""  # when, in ISO 8601 and UTC; a loaded run ended before this session
-    resumed: int = 0  # after how many of its epochs it was interrupted, and went on later
+    resumed: int = 0  # how often it was interrupted and went on later
 
     @property
     def training_seconds(self) -> float:
@@ -45,75 +51,105 @@ class TrainingRun:
 @careful_with_memory
 def train_model(
     model: nn.Module,
-    data: Data,
+    data: Data | Mapping[str, DataLoader],
     criterion: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     scheduler: LRScheduler | None = None,
     *,
     num_epochs: int,
-    device: torch.device | str = "cpu",
-    precision: torch.dtype = torch.float32,
+    step_scheduler: Literal["batch", "epoch"] = "batch",
+    device: torch.device | str | None = None,
+    precision: torch.dtype | None = None,
     patience: int | None = None,
     min_delta: float = 0.0,
     progress: bool = True,
     checkpoint: Path | None = None,
     rerun: bool = False,
 ) -> TrainingRun:
-    """Train on `data.train`, look at `data.val` after each epoch, keep the best weights on val.
+    """Train on train, look at val after each epoch, and keep the best weights on val.
 
-    The learning rate follows `scheduler`, one step a batch. With `patience`, training stops after
-    that many epochs in which val accuracy did not rise by more than `min_delta` (a part of 1)
-    above its highest value when it last did. `precision` is what the network computes in
-    (bfloat16 and float16 by autocast); its weights stay float32. The test split is not touched.
-    With `checkpoint`, a folder, an interrupted run goes on when it is called again, and a finished
-    one is loaded unless `rerun`; a changed setting starts it anew.
-    Raises `KitError` before the first step when model, data and schedule do not fit together.
+    The test split is not touched. With a checkpoint, an interrupted run goes on when it is called
+    again, and a finished one is loaded; a changed setting starts it anew and says what changed.
+
+    Args:
+        model: any module that returns logits (batch, classes).
+        data: from `load_data`, or a dict of your own DataLoaders, "train" and "val".
+        criterion: gives the mean loss of a batch from logits and labels (batch,).
+        optimizer: of the model's parameters.
+        scheduler: any of torch.optim.lr_scheduler.
+        num_epochs: passes through train.
+        step_scheduler: when the scheduler takes a step, after each "batch" or each "epoch".
+        device: where to train; by default what `data` says.
+        precision: of the network's arithmetic (bfloat16 and float16 by autocast); its weights stay
+            float32. By default what `data` says, or float32 where that is faster.
+        patience: stop after so many epochs in which val accuracy did not rise by more than
+            `min_delta` (a fraction of 1) above its highest value when it last did.
+        progress: whether to show the table of epochs.
+        checkpoint: a folder for what the run needs to go on later.
+        rerun: train anew although there is a checkpoint.
+
+    Returns:
+        The history and what it cost; the model has the weights of the best epoch.
+
+    Raises:
+        KitError: before the first step, when model, data and schedule do not fit together.
     """
-    device = torch.device(device)
-    model.to(device, memory_format=memory_format(device))
-    check_optimizer(model, optimizer)
+    data = Data.of(data)
+    device = torch.device(device or data.device)
+    precision = precision_for(model, device, precision or data.precision)
+    move_model(model, device)
+    reseed(data.train)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
-    clock, best, history = Clock(device), BestWeights(), []
-    data.train.batch_sampler.reseed()
+    timer, best = Timer(device), BestWeights()
+    history: list[dict[str, float]] = []
 
-    parts = Parts(model, data, criterion, optimizer, scheduler, scaler, best, history)
-    settings = {"num_epochs": num_epochs, "precision": precision}
-    settings |= {"patience": patience, "min_delta": min_delta}
-    saved = Checkpoints(checkpoint, parts, rerun=rerun, **settings)
-    if saved.is_new:
-        saved.first_loss = check_before_training(model, data, criterion, scheduler, num_epochs)
+    first_loss = check_before_training(
+        model, data.loaders, data.num_classes, criterion, optimizer, scheduler,
+        num_epochs=num_epochs, step_scheduler=step_scheduler,
+    )  # fmt: skip
+    settings = settings_of_run(
+        data.train, criterion, optimizer, scheduler, step_scheduler=step_scheduler,
+        device=device, precision=precision, num_epochs=num_epochs, patience=patience,
+        min_delta=min_delta, data={"name": data.name, "size": data.size},
+    )  # fmt: skip
+    saved = Checkpoint(
+        checkpoint, settings, loaders=data.loaders, model=model, optimizer=optimizer,
+        scheduler=scheduler, scaler=scaler, best=best, history=history, first_loss=first_loss,
+        feature_seconds=data.feature_seconds, rerun=rerun,
+    )  # fmt: skip
     table = EpochTable(num_epochs, len(data.train), history=history, note=data.note, show=progress)
     with saved, table:
-        for epoch in saved.epochs_left:
+        for epoch in saved.epochs_left(num_epochs):
             model.train()
-            train, rate = Tally(), max(group["lr"] for group in optimizer.param_groups)
-            for images, labels in clock.loading(data.train):
-                images, labels = to_device(images, device), labels.to(device)
-                optimizer.zero_grad()
+            start_epoch(data.train, epoch)
+            train, learning_rate = Tally(), max(group["lr"] for group in optimizer.param_groups)
+            for images, labels in timer.loading(whole_batches(data.train)):
+                images, labels = move_images(images, device), labels.to(device)
+                optimizer.zero_grad()  # forget the gradients of the batch before
                 with autocast(device, precision):
-                    logits = model(images)
-                    loss = criterion(logits, labels)
-                scaler.scale(loss).backward()
-                scaler.step(optimizer)
+                    logits = model(images)  # forward: what does the network say?
+                    loss = criterion(logits, labels)  # how wrong is that?
+                scaler.scale(loss).backward()  # backward: what would each weight change?
+                scaler.step(optimizer)  # step: change them a little
                 scaler.update()
-                if scheduler is not None:
-                    scheduler.step()
+                if scheduler is not None and step_scheduler == "batch":
+                    scheduler.step()  # the next step is as large as the schedule says
                 train.add(loss, logits, labels)
-                clock.lap("training")
+                timer.lap("training")
                 table.batch_done(train.loss, train.accuracy)
 
             val = evaluate(model, data.val, criterion, device=device, precision=precision)
-            clock.lap("evaluation")
+            timer.lap("evaluation")
+            if scheduler is not None and step_scheduler == "epoch":
+                step_after_epoch(scheduler, val.loss)
             best.keep(model, val.accuracy, epoch)
-            row = epoch_row(epoch, train, val, rate, clock.take())
-            history.append(row)
-            table.epoch_done(row, is_best=best.epoch == epoch)
+            history.append(epoch_row(epoch, train, val, learning_rate, timer.take()))
+            table.epoch_done(history[-1], is_best=best.epoch == epoch)
             if patience is not None and epochs_without_gain(history, min_delta) >= patience:
                 break
             saved.epoch_done()
-
     best.restore(model)
-    return summary_of(history, best, saved)
+    return summary_of(history, best, saved, settings)
 
 
 class Tally:
@@ -143,19 +179,63 @@ def evaluate(
     loader: DataLoader,
     criterion: nn.Module,
     *,
-    device: torch.device,
+    device: torch.device | None = None,
     precision: torch.dtype = torch.float32,
 ) -> Tally:
-    """Loss and accuracy over all samples of a loader, in eval mode; the modes are restored."""
-    tally = Tally()
+    """Loss and accuracy over all samples of a loader, in eval mode; the modes are restored.
+
+    Args:
+        model: any module that returns logits (batch, classes).
+        loader: any DataLoader of (images, labels).
+        criterion: gives the mean loss of a batch.
+        device: by default that of the model.
+        precision: of the network's arithmetic.
+
+    Returns:
+        A tally with `loss` (in nats for cross-entropy) and `accuracy` (0 ... 1).
+    """
+    device, tally = device or device_of(model), Tally()
     with in_eval_mode(model):
         for images, labels in loader:
-            images, labels = to_device(images, device), labels.to(device)
+            images, labels = move_images(images, device), labels.to(device)
             with autocast(device, precision):
                 logits = model(images)
                 loss = criterion(logits, labels)
             tally.add(loss, logits, labels)
     return tally
+
+
+def whole_batches(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of an epoch; a last one of a single sample is joined to the one before it.
+
+    BatchNorm cannot train on one sample. `load_data` makes no such batch, a plain DataLoader may.
+    """
+    waiting: Batch | None = None
+    for images, labels in batches:
+        if waiting is not None and len(labels) == 1 < len(waiting[1]):
+            waiting = torch.cat([waiting[0], images]), torch.cat([waiting[1], labels])
+            continue
+        if waiting is not None:
+            yield waiting
+        waiting = images, labels
+    if waiting is not None:
+        yield waiting
+
+
+def start_epoch(loader: DataLoader, epoch: int) -> None:
+    """Tell a loader's samplers and its data set the number of the epoch, if they ask for it."""
+    for part in (loader.sampler, loader.batch_sampler):
+        if hasattr(part, "set_epoch"):
+            part.set_epoch(epoch)
+    set_epoch(loader.dataset, epoch)
+
+
+def step_after_epoch(scheduler: LRScheduler, val_loss: float) -> None:
+    """The step of a schedule that counts epochs; one that watches val loss gets it."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(val_loss)
+    else:
+        scheduler.step()
 
 
 class BestWeights:
@@ -177,7 +257,7 @@ class BestWeights:
         model.load_state_dict(self.state)
 
 
-def epochs_without_gain(history: Sequence[dict[str, float]], min_delta: float) -> int:
+def epochs_without_gain(history: Sequence[Mapping[str, float]], min_delta: float) -> int:
     """Epochs at the end of a history since val accuracy last rose by more than `min_delta`."""
     highest, epochs = float("-inf"), 0
     for row in history:
@@ -186,37 +266,8 @@ def epochs_without_gain(history: Sequence[dict[str, float]], min_delta: float) -
     return epochs
 
 
-class Clock:
-    """Seconds by what they were spent on. A device works ahead of Python: wait for it first."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.seconds: dict[str, float] = {}
-        self.last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        """Add the time since the last lap to `name`."""
-        if self.device.type in ("cuda", "mps"):
-            getattr(torch, self.device.type).synchronize()
-        now = time.perf_counter()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
-        self.last = now
-
-    def loading(self, loader: DataLoader):
-        """Go through a loader and count what each batch took to arrive, and nothing before."""
-        self.last = time.perf_counter()
-        for batch in loader:
-            self.lap("loading")
-            yield batch
-
-    def take(self) -> dict[str, float]:
-        """The seconds so far, and start again from zero."""
-        seconds, self.seconds = self.seconds, {}
-        return seconds
-
-
 def epoch_row(
-    epoch: int, train: Tally, val: Tally, learning_rate: float, seconds: dict[str, float]
+    epoch: int, train: Tally, val: Tally, learning_rate: float, seconds: Mapping[str, float]
 ) -> dict[str, float]:
     """One line of a history: plain numbers under plain names; the rate is its first step's."""
     return {
@@ -231,7 +282,7 @@ def epoch_row(
 
 
 def summary_of(
-    history: list[dict[str, float]], best: BestWeights, saved: Checkpoints
+    history: list[dict[str, float]], best: BestWeights, saved: Checkpoint, settings: dict[str, Any]
 ) -> TrainingRun:
     """The run that a history tells of."""
     seconds = {
@@ -245,199 +296,7 @@ def summary_of(
         best_val_accuracy=best.accuracy,
         num_epochs=len(history),
         seconds={**seconds, "features": saved.feature_seconds},
+        settings=settings,
         ended=saved.ended,
         resumed=saved.resumed,
     )
-
-
-def memory_format(device: torch.device) -> torch.memory_format:
-    """Channels last is faster for convolutions, but wrong on MPS (pytorch issue 175189)."""
-    return torch.contiguous_format if device.type == "mps" else torch.channels_last
-
-
-def to_device(images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Move a batch to the device, pictures in the memory order that its convolutions like."""
-    if images.dim() == 4:
-        return images.to(device, memory_format=memory_format(device))
-    return images.to(device)
-
-
-def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Run what gains from it in `precision`; nothing changes when that is float32."""
-    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class Score:
-    """How a model did on a split: counts over all its samples, and every prediction."""
-
-    correct: int
-    total: int
-    loss: float  # cross entropy, in nats a sample
-    top5: float  # part of the samples whose label is among the 5 (or fewer) likeliest classes
-    per_class: torch.Tensor  # (classes,) accuracy of each class; NaN where there is no sample
-    labels: torch.Tensor  # (samples,) int64
-    predictions: torch.Tensor  # (samples,) int64
-    probabilities: torch.Tensor  # (samples, classes) float32
-    ids: list[str]  # the pictures' names
-    seconds: float
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.total
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Wilson's 95 % interval of the accuracy, for the chance in which pictures were tested."""
-        return accuracy_interval(self.correct, self.total)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        top5 = f"top-5 {self.top5:.1%}; " if len(self.per_class) > 5 else ""  # else it is always 1
-        return (
-            f"accuracy {self.accuracy:.1%} ({self.correct:,}/{self.total:,}), "
-            f"95 % interval {low:.1%} to {high:.1%}; {top5}loss {self.loss:.3f}; "
-            f"{self.seconds:.1f} s"
-        )
-
-
-def accuracy_interval(correct: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion (Wilson, 1927), as two numbers in 0 ... 1."""
-    interval = stats.binomtest(correct, total).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-@torch.no_grad()  # not inference_mode: what it moves to the device could not be trained any more
-def test(
-    model: nn.Module,
-    loader: DataLoader,
-    *,
-    device: torch.device | str = "cpu",
-    precision: torch.dtype = torch.float32,
-) -> Score:
-    """Run a model over all samples of a loader and score it. Do it once, when all is decided.
-
-    Raises `KitError` when a label has no column in the logits.
-    """
-    device = torch.device(device)
-    model.to(device, memory_format=memory_format(device))
-    started = time.perf_counter()
-    logits, labels = [], []
-    with in_eval_mode(model):
-        for images, batch_labels in track(loader, "testing"):
-            with autocast(device, precision):
-                logits.append(model(to_device(images, device)).float().cpu())
-            labels.append(batch_labels)
-    return score_of(torch.cat(logits), torch.cat(labels), loader.dataset.ids, started)
-
-
-test.__test__ = False  # its name makes pytest take it for a test of the kit
-
-
-def score_of(
-    logits: torch.Tensor, labels: torch.Tensor, ids: Sequence[str], started: float
-) -> Score:
-    """The score of logits (samples, classes) against labels (samples,)."""
-    classes = logits.shape[1]
-    if int(labels.max()) >= classes:
-        raise KitError(
-            f"label {int(labels.max())} has no column in {classes} logits: "
-            f"build the model with num_classes={int(labels.max()) + 1} or more"
-        )
-    predictions = logits.argmax(dim=1)
-    hits = (predictions == labels).double()
-    counts = torch.bincount(labels, minlength=classes)
-    likeliest = logits.topk(min(5, classes), dim=1).indices
-    return Score(
-        correct=int(hits.sum()),
-        total=len(labels),
-        loss=float(nn.functional.cross_entropy(logits, labels)),
-        top5=float((likeliest == labels[:, None]).any(dim=1).double().mean()),
-        per_class=torch.bincount(labels, weights=hits, minlength=classes) / counts,
-        labels=labels,
-        predictions=predictions,
-        probabilities=logits.softmax(dim=1),
-        ids=list(ids),
-        seconds=time.perf_counter() - started,
-    )
-
-
-class Features(Dataset):
-    """Vectors that stand for pictures: what a frozen network made of each, computed once."""
-
-    def __init__(self, vectors: torch.Tensor, labels: torch.Tensor, ids: Sequence[str]) -> None:
-        self.vectors, self.labels, self.ids = vectors, labels, list(ids)
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def __getitems__(self, draws: list[tuple[int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        indices = [index for index, _ in draws]
-        return self.vectors[indices], self.labels[indices]
-
-
-@torch.no_grad()
-def compute_features(
-    model: nn.Module,
-    head: nn.Module,
-    data: Data,
-    *,
-    views: int = 1,
-    device: torch.device | str = "cpu",
-    precision: torch.dtype = torch.float32,
-) -> Data:
-    """What enters `head` for every picture: the same `Data`, of vectors (samples, width).
-
-    `head` is a layer of `model`, such as `model.fc`. Training it on the result is training the
-    network with everything before the head frozen, at a fraction of the cost, because a picture
-    goes through the network once and not once an epoch. With `views` above 1, each training
-    picture is there that many times: plain, and augmented as `data` says. `feature_seconds` of
-    the result is the time for train and val, which training needs; test comes on top.
-    """
-    device = torch.device(device)
-    model.to(device, memory_format=memory_format(device))
-    loaders, seconds = {}, {}
-    data.train.batch_sampler.reseed()
-    for split, loader in data.dataloaders.items():
-        started = time.perf_counter()
-        pictures, order = loader.dataset, loader.batch_sampler
-        passes = [pictures.plain()] + [pictures] * (views - 1 if split == "train" else 0)
-        vectors = [
-            head_inputs(
-                model, head, samples, order.generator, f"features of {split}", device, precision
-            )
-            for samples in passes
-        ]
-        samples = Features(
-            torch.cat(vectors), pictures.labels.repeat(len(passes)), pictures.ids * len(passes)
-        )
-        loaders[split] = make_loader(
-            samples, order.batch_size, seed=order.seed, shuffle=order.shuffle
-        )
-        seconds[split] = time.perf_counter() - started
-    return dataclasses.replace(data, **loaders, feature_seconds=seconds["train"] + seconds["val"])
-
-
-def head_inputs(
-    model: nn.Module,
-    head: nn.Module,
-    samples: Dataset,
-    generator: torch.Generator,
-    description: str,
-    device: torch.device,
-    precision: torch.dtype,
-) -> torch.Tensor:
-    """The vectors (samples, width) that enter `head`, caught on their way in, in eval mode."""
-    order = Batches(len(samples), EVALUATION_BATCH, seed=0, shuffle=False)
-    order.generator = generator  # each pass draws other augmentations
-    caught: list[torch.Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0].float().cpu()))
-    try:
-        with in_eval_mode(model):
-            for draws in track(order, description):
-                images, _ = samples.__getitems__(draws)
-                with autocast(device, precision):
-                    model(to_device(images, device))
-    finally:
-        hook.remove()
-    return torch.cat(caught)

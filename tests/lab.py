@@ -26,7 +26,7 @@ from typing import Any
 from browser import Browser, find_browser, save_picture
 from PIL import Image, ImageOps
 
-from helpers.kit.folders import ROOT
+from helpers.lib.folders import ROOT
 
 PARTS = ("helpers", "notebooks", "data/mini", "pyproject.toml")
 START = 180  # seconds that the server, and then the page, may take on a busy machine

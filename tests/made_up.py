@@ -9,7 +9,7 @@ import nbformat
 import torch
 from nbformat import v4
 
-from helpers.kit.files import sha256, write_json, write_text
+from helpers.lib.files import sha256, write_json, write_text
 from helpers.recipes import METHODS
 from helpers.results import SCHEMA, predictions_csv
 from helpers.training import Score, accuracy_interval

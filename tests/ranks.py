@@ -21,16 +21,16 @@ ROOT = Path(__file__).resolve().parents[1]
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))  # torchrun gives only the folder of this file
 
+from coursekit.train import parallel  # noqa: E402
 from tiny import vector_data  # noqa: E402
 
 import helpers  # noqa: E402
+from coursekit.train.parallel import Processes  # noqa: E402
+from coursekit.train.train import train_method  # noqa: E402
 from helpers import __main__ as cli  # noqa: E402
 from helpers import bn_cnn, compute_features, load_data, resnet18, test, train_model  # noqa: E402
 from helpers.data import Data  # noqa: E402
-from helpers.kit import parallel  # noqa: E402
-from helpers.kit.parallel import Processes  # noqa: E402
-from helpers.kit.progress import EpochTable  # noqa: E402
-from helpers.kit.train import train_method  # noqa: E402
+from helpers.lib.progress import EpochTable  # noqa: E402
 from helpers.models import stay_in_eval_mode  # noqa: E402
 from helpers.recipes import Augmentation  # noqa: E402
 

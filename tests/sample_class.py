@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from scipy.io import savemat
 
-from helpers.grading.labels import Labels, read_labels
-from helpers.kit.identity import seed_of
-from helpers.kit.notebooks import notebook_paths
-from helpers.kit.progress import EpochTable
+from coursekit.grading.labels import Labels, read_labels
+from coursekit.notebooks import notebook_paths
+from helpers.lib.identity import seed_of
+from helpers.lib.progress import EpochTable
 from helpers.recipes import METHODS, get_recipe
 from helpers.results import Result, comparison_table, format_table
 from helpers.training import Score, accuracy_interval
@@ -569,7 +569,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     folder = parser.parse_args(arguments).folder
     for student, kind in write_sample(folder / "hand-ins", folder / "data").items():
         print(student, kind)
-    print(f"grade them: KIT_DATA={folder / 'data'} python -m helpers grade {folder / 'hand-ins'}")
+    print(f"grade them: KIT_DATA={folder / 'data'} python -m coursekit grade {folder / 'hand-ins'}")
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ from benchmarks import cases, kit_way, measure, plan, report, tutorial_way
 from benchmarks.cases import CASES
 from benchmarks.plan import Bench, Plan
 from benchmarks.report import Report, Row, markdown, plot_ratios, read_report
-from helpers.kit import picture_store
-from helpers.kit.errors import KitError
+from helpers.errors import KitError
+from helpers.lib import picture_store
 from helpers.models import count_macs
 from helpers.training import TrainingRun
 

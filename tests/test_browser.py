@@ -18,10 +18,10 @@ from made_up import write_result
 from nbformat import v4
 from sample_class import build, make_hand_in, write_labels, write_sample
 
-from helpers.grading.grade import grade_class
-from helpers.grading.rerun import Rerun
-from helpers.kit.notebooks import notebook_paths
-from helpers.kit.report import write_report
+from coursekit.grading.grade import grade_class
+from coursekit.grading.rerun import Rerun
+from coursekit.notebooks import notebook_paths
+from coursekit.run.report import write_report
 from helpers.recipes import METHODS
 from helpers.workspace import find_workspace
 
@@ -134,8 +134,8 @@ def pages(tmp_path_factory) -> dict[str, Path]:
 
 def _keep_reruns(folder: Path, name: str) -> None:
     """Let it look as if a hand-in had been run again, with a script as its outcome."""
-    from helpers.grading.find import find_hand_ins
-    from helpers.grading.rerun import keep
+    from coursekit.grading.find import find_hand_ins
+    from coursekit.grading.rerun import keep
 
     reruns = [Rerun("02", f"failed in code cell 3: {breakages.SCRIPT}", 61.0, 0.4)]
     place = next(one for one in find_hand_ins(folder / "hand-ins") if one.name == name)

@@ -31,14 +31,14 @@ from tiny import vector_data
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
+from coursekit.handin.submit import Work
 from helpers import bn_cnn, few_per_class, get_recipe, save_result, test, train_model
 from helpers.data import Data
-from helpers.grading.submit import Work
-from helpers.kit import checkpoints
-from helpers.kit.checkpoints import digest, read_checkpoint
-from helpers.kit.errors import Interrupted, KitError
-from helpers.kit.memory import is_out_of_memory
-from helpers.kit.progress import EpochTable
+from helpers.errors import Interrupted, KitError
+from helpers.lib import checkpoint as checkpoints
+from helpers.lib.checkpoint import digest, read_checkpoint
+from helpers.lib.memory import is_out_of_memory
+from helpers.lib.progress import EpochTable
 from helpers.results import read_result
 from helpers.training import BestWeights, TrainingRun
 from helpers.workspace import Workspace, find_workspace
@@ -895,7 +895,7 @@ def test_the_cost_of_a_long_run_is_said_before_it(capsys, monkeypatch):
 
 GIVEN_BACK = """
 import psutil, torch
-from helpers.kit.memory import careful_with_memory, keep_freed_memory
+from helpers.lib.memory import careful_with_memory, keep_freed_memory
 
 def memory():
     return psutil.Process().memory_info().rss / 1e6

@@ -17,16 +17,18 @@ from PIL import Image
 from tiny import SPLITS, write_class_folders, write_pets
 
 import helpers
+from coursekit import notebooks
+from coursekit.grading import printed as printed_by_students
+from coursekit.handin import submit
+from coursekit.run import report, runner
 from helpers import METHODS, choose_dataset, describe_data, duplicates_across_splits, load_data
 from helpers import __main__ as cli
 from helpers.data import Data, fingerprint
-from helpers.grading import printed as printed_by_students
-from helpers.grading import submit
-from helpers.kit import notebooks, report, runner, sources, weights
-from helpers.kit.errors import KitError
-from helpers.kit.files import read_json
-from helpers.kit.identity import seed_of
-from helpers.kit.sources import MINI_LEAST, MINI_WEIGHTS_NOTE, list_pictures
+from helpers.errors import KitError
+from helpers.lib import sources, weights
+from helpers.lib.files import read_json
+from helpers.lib.identity import seed_of
+from helpers.lib.sources import MINI_LEAST, MINI_WEIGHTS_NOTE, list_pictures
 from helpers.recipes import Augmentation, SmallAugmentation
 from helpers.results import make_record
 from helpers.training import Score
@@ -122,7 +124,7 @@ def test_what_else_is_kept_stays(place, photos):
         ("~nobody-of-this-name/photos", "no data set '~nobody"),
         ("two\nlines", r"the data set 'two\nlines' cannot be written in a line"),
         (7, "no data set '7'"),
-        ("DTD", "run `python -m helpers download --dataset DTD`"),
+        ("DTD", "run `python -m coursekit download --dataset DTD`"),
         ("few", "class 'b' has 2 pictures, too few to have one in each of train, val, test"),
         ("one", "has 1 class folder: a classifier needs at least 2"),
     ],
@@ -196,7 +198,7 @@ def test_the_profile_of_other_pictures_depends_on_the_weights(place, photos):
     flowers.mkdir()
     mini = choose_dataset(find_workspace(), "photos")
     assert mini.profile == "mini"
-    assert "python -m helpers download --weights-only" in mini.reason
+    assert "python -m coursekit download --weights-only" in mini.reason
     (flowers / "setid.mat").touch()  # a part of Flowers102 is nobody's business now
     assert find_workspace().profile == "mini"
     (flowers / "setid.mat").unlink()

@@ -9,9 +9,10 @@ import sys
 import pytest
 from tiny import write_class_folders, write_picture
 
+from coursekit import check, notebooks
 from helpers import __main__ as cli
-from helpers.kit import check, downloads, flowers, notebooks, weights
-from helpers.kit.errors import KitError
+from helpers.errors import KitError
+from helpers.lib import downloads, flowers, weights
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +30,7 @@ def place(tmp_path, monkeypatch):
 
 def test_help_does_not_wait_for_torch():
     code = (
-        "import sys; from helpers.__main__ import main\n"
+        "import sys; from coursekit.__main__ import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: print(*{'torch', 'matplotlib', 'scipy', 'nbformat'} & {*sys.modules})"
     )
@@ -48,7 +49,7 @@ def test_help(command, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main([*command, "--help"])
     assert end.value.code == 0
-    assert "usage: python -m helpers" in capsys.readouterr().out
+    assert "usage: python -m coursekit" in capsys.readouterr().out
 
 
 def test_unknown_profile(capsys):
@@ -143,7 +144,7 @@ def test_check_finds_what_is_wrong(place, monkeypatch, capsys):
 def test_check_goes_on_without_torch():
     code = (
         "import sys; sys.modules['torch'] = None\n"  # as if it were not installed
-        "from helpers.__main__ import main; sys.exit(main(['check']))"
+        "from coursekit.__main__ import main; sys.exit(main(['check']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")

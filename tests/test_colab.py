@@ -12,12 +12,9 @@ from pathlib import Path
 import pytest
 from nbformat import NotebookNode, v4
 
-from helpers import __main__ as cli
-from helpers.grading.colab import LACKING, for_colab, repository_of
-from helpers.grading.release import _parse
-from helpers.kit.errors import KitError
-from helpers.kit.folders import ROOT
-from helpers.kit.notebooks import (
+from coursekit.handin.colab import LACKING, for_colab, repository_of
+from coursekit.handin.release import _parse
+from coursekit.notebooks import (
     MOST_LINES,
     absolute_paths,
     code_cells,
@@ -25,6 +22,9 @@ from helpers.kit.notebooks import (
     notebook_paths,
     read_notebook,
 )
+from helpers import __main__ as cli
+from helpers.errors import KitError
+from helpers.lib.folders import ROOT
 
 KIT = repository_of("some-school/the.kit@2026")
 # Runs the cell twice, as people do, where git is real and pip only notes what it was asked.

@@ -7,10 +7,7 @@ from functools import partial
 import pytest
 import torch
 import torchinfo
-from torch import nn
-
-from helpers import count_parameters, freeze, summarize
-from helpers.compact_networks import (
+from lib.compact_networks import (
     Add,
     Concatenate,
     conv_bn_relu,
@@ -25,6 +22,9 @@ from helpers.compact_networks import (
     three_conv_cnn,
     vgg_like,
 )
+from torch import nn
+
+from helpers import count_parameters, freeze, summarize
 from helpers.models import count_macs
 
 # Network: parameters with 10 outputs, millions of multiply-accumulates a picture, and the

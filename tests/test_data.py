@@ -31,9 +31,9 @@ from helpers.data import (
     fingerprint,
     normalize,
 )
-from helpers.kit import pictures
-from helpers.kit.errors import KitError
-from helpers.kit.sources import Listing
+from helpers.errors import KitError
+from helpers.lib import pictures
+from helpers.lib.sources import Listing
 from helpers.recipes import Augmentation
 
 

@@ -26,16 +26,16 @@ from tiny import full_disk, write_picture
 from torchvision import datasets
 
 from helpers import load_data
-from helpers.kit import downloads, flowers
-from helpers.kit.downloads import (
+from helpers.errors import KitError, WriteError
+from helpers.lib import downloads, flowers
+from helpers.lib.downloads import (
     download_flowers102,
     download_small_set,
     download_torchvision_set,
     fetch,
 )
-from helpers.kit.errors import KitError, WriteError
-from helpers.kit.files import only_writer
-from helpers.kit.weights import IMAGENET
+from helpers.lib.files import only_writer
+from helpers.lib.weights import IMAGENET
 from helpers.recipes import SmallAugmentation
 
 CONTENT = bytes(range(256)) * 400
@@ -290,7 +290,7 @@ def test_a_later_run_goes_on_where_an_interrupted_one_stopped(server, tmp_path, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr("helpers.kit.downloads._Download._blocks", interrupt)
+        patched.setattr("helpers.lib.downloads._Download._blocks", interrupt)
         get(server.url + "good.bin", tmp_path / "file.bin")
     (kept,) = files_in(tmp_path).values()
     assert list(files_in(tmp_path)) == ["file.bin.part"]
@@ -326,7 +326,7 @@ def test_many_broken_transfers_get_there_while_each_brings_something(server, tmp
 
 def test_pauses_grow_and_a_server_may_ask_for_longer(server, tmp_path, monkeypatch):
     pauses = []
-    monkeypatch.setattr("helpers.kit.downloads.time.sleep", pauses.append)
+    monkeypatch.setattr("helpers.lib.downloads.time.sleep", pauses.append)
     server.faults["good.bin"] = Fault(status=503)
     with pytest.raises(KitError):
         get(server.url + "good.bin", tmp_path / "file.bin", pause=1)
@@ -407,7 +407,7 @@ def test_a_full_disk_keeps_what_arrived_and_the_earlier_file(server, tmp_path):
 
 def test_a_disk_without_room_is_noticed_before_it_is_full(server, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr("helpers.kit.downloads.shutil.disk_usage", lambda place: usage)
+    monkeypatch.setattr("helpers.lib.downloads.shutil.disk_usage", lambda place: usage)
     with pytest.raises(WriteError, match="no room for a file: it takes 0 MB"):
         get(server.url + "good.bin", tmp_path / "file.bin")
     assert server.asked == ["good.bin"]

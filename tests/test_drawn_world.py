@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from coursekit.check import check_machine
 from helpers import efficientnet_b5, resnet18
-from helpers.kit import flowers, weights
-from helpers.kit.check import check_machine
-from helpers.kit.errors import KitError
-from helpers.kit.flowers import MINI_FOLDER, DrawnFlowers
-from helpers.kit.weights import CLASSES, DRAWN
+from helpers.errors import KitError
+from helpers.lib import flowers, weights
+from helpers.lib.flowers import MINI_FOLDER, DrawnFlowers
+from helpers.lib.weights import CLASSES, DRAWN
 from helpers.models import replace_head
 
 SAMPLE = Path(__file__).with_name("drawn_sample.npz")  # pictures as they were before JPEG

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lib.recipes import EXTENSION_RECIPES, NOTEBOOKS, folder_name
 from made_up import write_result
 from PIL import Image
 from tiny import vector_data, write_class_folders, write_picture
@@ -17,10 +18,9 @@ from torch import nn
 import helpers
 from helpers import compute_features, few_per_class, get_extension_recipe, load_data, only_classes
 from helpers.data import IMAGENET, denormalize
-from helpers.extension_recipes import EXTENSION_RECIPES, NOTEBOOKS, folder_name
-from helpers.kit import sources
-from helpers.kit.errors import KitError
-from helpers.kit.sources import list_small_pictures
+from helpers.errors import KitError
+from helpers.lib import sources
+from helpers.lib.sources import list_small_pictures
 from helpers.recipes import METHODS, SmallAugmentation
 from helpers.results import load_results, save_result
 

@@ -15,9 +15,9 @@ from tiny import vector_data
 from torch import nn
 from torch.optim import lr_scheduler
 
+from coursekit.handin.release import edition_faults, student_edition
 from helpers import FaultLab, count_parameters, plot_faults, train_one_epoch
-from helpers.grading.release import edition_faults, student_edition
-from helpers.kit.errors import KitError
+from helpers.errors import KitError
 
 NAME = "11_fault_laboratory.ipynb"
 PATH = Path(__file__).resolve().parents[1] / "notebooks" / "extensions" / NAME

@@ -28,7 +28,7 @@ from helpers import (
     train_model,
 )
 from helpers.data import make_loader
-from helpers.kit.errors import KitError
+from helpers.errors import KitError
 from helpers.models import replace_head
 from helpers.training import Features
 

@@ -19,13 +19,13 @@ from made_up import write_notebook, write_result
 from test_results import save, saved, tree  # noqa: F401 (a fixture)
 from tiny import full_disk, write_class_folders
 
+from coursekit.handin.package import Manifest, write_handin
+from coursekit.run.report import write_report
 from helpers import bn_cnn, get_recipe, load_data, load_results, save_result, start
-from helpers.grading.handin import Manifest, write_handin
-from helpers.kit import picture_store
-from helpers.kit.errors import KitError, WriteError
-from helpers.kit.files import only_writer, write_json, write_text, written_atomically
-from helpers.kit.packing import pack
-from helpers.kit.report import write_report
+from helpers.errors import KitError, WriteError
+from helpers.lib import picture_store
+from helpers.lib.files import only_writer, write_json, write_text, written_atomically
+from helpers.lib.packing import pack
 from helpers.recipes import METHODS, Augmentation
 from helpers.workspace import remember_student
 

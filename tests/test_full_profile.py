@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.kit.errors import KitError
-from helpers.kit.files import read_json
-from helpers.kit.flowers import flowers102_is_present
-from helpers.kit.folders import folder_from_environment
-from helpers.kit.runner import run_notebooks
-from helpers.kit.weights import IMAGENET
+from coursekit.run.runner import run_notebooks
+from helpers.errors import KitError
+from helpers.lib.files import read_json
+from helpers.lib.flowers import flowers102_is_present
+from helpers.lib.folders import folder_from_environment
+from helpers.lib.weights import IMAGENET
 from helpers.workspace import find_workspace
 
 pytestmark = pytest.mark.slow

@@ -21,25 +21,26 @@ from hypothesis import strategies as st
 from made_up import write_notebook, write_result
 from PIL import Image
 
-from helpers.grading import cache, handin
-from helpers.grading.archive import HandInError
-from helpers.grading.cells import parse_json, parse_notebook
-from helpers.grading.gradebook import Grade, read_points
-from helpers.grading.labels import read_labels
-from helpers.grading.read import parse_predictions
-from helpers.grading.rubric import LOOKS, read_rubric
-from helpers.grading.slim import slim_json
-from helpers.kit.errors import KitError
-from helpers.kit.files import read_json, sha256, write_json
-from helpers.kit.flowers import DrawnFlowers
-from helpers.kit.folders import MINI_FOLDER
-from helpers.kit.label_files import LABEL_FILES
-from helpers.kit.notebooks import notebook_faults, read_notebook, run_faults, shown_text
-from helpers.kit.packing import pack, unpack
-from helpers.kit.pictures import decode_each, sort_out
-from helpers.kit.session_log import best_session, read_log
-from helpers.kit.sources import list_pictures
-from helpers.kit.weights import load_state
+from coursekit.grading import cache
+from coursekit.grading.archive import HandInError
+from coursekit.grading.cells import parse_json, parse_notebook
+from coursekit.grading.gradebook import Grade, read_points
+from coursekit.grading.labels import read_labels
+from coursekit.grading.read import parse_predictions
+from coursekit.grading.rubric import LOOKS, read_rubric
+from coursekit.grading.slim import slim_json
+from coursekit.handin import package as handin
+from coursekit.notebooks import notebook_faults, read_notebook, run_faults, shown_text
+from helpers.errors import KitError
+from helpers.lib.files import read_json, sha256, write_json
+from helpers.lib.flowers import DrawnFlowers
+from helpers.lib.folders import MINI_FOLDER
+from helpers.lib.label_files import LABEL_FILES
+from helpers.lib.packing import pack, unpack
+from helpers.lib.pictures import decode_each, sort_out
+from helpers.lib.session_log import best_session, read_log
+from helpers.lib.sources import list_pictures
+from helpers.lib.weights import load_state
 from helpers.recipes import METHODS
 from helpers.results import class_accuracy, comparison_table, format_table, load_results
 from helpers.workspace import Workspace, chosen_dataset, find_workspace, remember_student

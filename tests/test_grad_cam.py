@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from helpers import bn_cnn, freeze, resnet18
+from helpers.errors import KitError
 from helpers.grad_cam import grad_cam
-from helpers.kit.errors import KitError
 
 
 @pytest.fixture

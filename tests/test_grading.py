@@ -19,16 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_class import SHORT_ANSWER, build, make_hand_in, write_labels, write_sample, zipped
 
-from helpers import __main__ as cli
-from helpers.grading import grade as grade_module
-from helpers.grading.case import Case
-from helpers.grading.cells import Cell, Notebook, match_cells
-from helpers.grading.find import Place
-from helpers.grading.grade import Grader, grade_all, grade_class, read_templates
-from helpers.grading.gradebook import Grade, harmless, name_pages
-from helpers.grading.read import HandIn, parse_predictions
-from helpers.grading.rubric import read_rubric, share_of
-from helpers.grading.similarity import (
+from coursekit.grading import grade as grade_module
+from coursekit.grading.case import Case
+from coursekit.grading.cells import Cell, Notebook, match_cells
+from coursekit.grading.find import Place
+from coursekit.grading.grade import Grader, grade_all, grade_class, read_templates
+from coursekit.grading.gradebook import Grade, harmless, name_pages
+from coursekit.grading.read import HandIn, parse_predictions
+from coursekit.grading.rubric import read_rubric, share_of
+from coursekit.grading.similarity import (
     Material,
     code_runs,
     compare,
@@ -37,8 +36,9 @@ from helpers.grading.similarity import (
     template_code,
     word_runs,
 )
-from helpers.grading.tampering import flags_of
-from helpers.kit.errors import KitError
+from coursekit.grading.tampering import flags_of
+from helpers import __main__ as cli
+from helpers.errors import KitError
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +306,7 @@ def test_grading_loads_no_torch(sample, tmp_path):
         "package = types.ModuleType('helpers'); package.__path__ = [sys.argv[1]]\n"
         "sys.modules['helpers'] = package\n"
         "from pathlib import Path\n"
-        "from helpers.grading import grade, release\n"
+        "from coursekit.grading import grade\nfrom coursekit.handin import release\n"
         "found = {'torch', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)\n"
         "assert not found, found\n"
         "grades = grade.grade_class(Path(sys.argv[2]), Path(sys.argv[3]), workers=1)\n"
@@ -334,8 +334,8 @@ def two(labels):
 
 
 def case_of(hand_in, labels, tmp_path, **options) -> Case:
-    from helpers.grading.find import find_hand_ins
-    from helpers.grading.read import read_hand_in
+    from coursekit.grading.find import find_hand_ins
+    from coursekit.grading.read import read_hand_in
 
     build(hand_in, labels, **options)
     (tmp_path / "x.zip").write_bytes(zipped(hand_in.files))
@@ -380,8 +380,8 @@ def test_files_changed_after_packing_are_flagged(two, labels, tmp_path):
     assert flags_of(case) == []
     hand_in.files["results/log.jsonl"] += b"\n"
     (tmp_path / "x.zip").write_bytes(zipped(hand_in.files))
-    from helpers.grading.find import find_hand_ins
-    from helpers.grading.read import read_hand_in
+    from coursekit.grading.find import find_hand_ins
+    from coursekit.grading.read import read_hand_in
 
     read = read_hand_in(find_hand_ins(tmp_path)[0], case.templates)
     assert read.changed == ["results/log.jsonl"]
@@ -409,7 +409,7 @@ def test_a_log_without_names_of_notebooks_is_understood(name, two, labels, tmp_p
 def test_without_labels_it_says_so(two, labels, tmp_path):
     case = case_of(copy.deepcopy(two[0]), labels, tmp_path)
     case.labels = {}
-    from helpers.grading.evidence import NO_LABELS, look
+    from coursekit.grading.evidence import NO_LABELS, look
 
     remarks = {line.key: look(case, line) for line in read_rubric().lines}
     assert remarks["4.4 predictions"].remark == NO_LABELS
@@ -424,7 +424,7 @@ def test_on_mini_any_accuracy_counts(two, labels, tmp_path):
         record["data"]["name"] = "Flowers102 (drawn)"
     case = case_of(hand_in, labels, tmp_path)
     case.labels = {"mini": labels}
-    from helpers.grading.evidence import look
+    from coursekit.grading.evidence import look
 
     rubric = read_rubric()
     lost = [line.key for line in rubric.lines if look(case, line).share not in (1, None)]
@@ -634,7 +634,7 @@ def test_no_cell_of_a_table_is_a_formula(text):
 
 
 def test_lateness():
-    from helpers.grading.gradebook import lateness
+    from coursekit.grading.gradebook import lateness
 
     due = datetime.datetime(2026, 5, 4, 12, tzinfo=datetime.timezone.utc)
     assert lateness(None, due) == lateness(due, due) == lateness(due, None) == ""
@@ -643,8 +643,8 @@ def test_lateness():
 
 
 def test_handing_in_twice_is_noted_but_not_on_the_student_s_page():
-    from helpers.grading.feedback import feedback_page
-    from helpers.grading.gradebook import grades_rows, note_doubles
+    from coursekit.grading.feedback import feedback_page
+    from coursekit.grading.gradebook import grades_rows, note_doubles
 
     rubric = read_rubric()
     grades = [Grade("anna_s1.zip", student="s1"), Grade("ben_s1.zip", student="s1"), Grade("c.zip")]

@@ -20,7 +20,7 @@ import pytest
 import sample_class
 from sample_class import EDITS, SHORT_ANSWER, HandIn, build, make_hand_in, set_answer, zipped
 
-from helpers.kit.folders import ROOT
+from helpers.lib.folders import ROOT
 
 pytestmark = pytest.mark.slow
 SIZE = int(os.environ.get("KIT_CLASS", "300"))
@@ -91,7 +91,7 @@ def graded(tmp_path_factory):
     """The class, its rows by hand-in, and what the command printed."""
     folder = tmp_path_factory.mktemp("large")
     kinds = write_class(folder / "hand-ins", folder / "data")
-    command = [sys.executable, "-m", "helpers", "grade", str(folder / "hand-ins")]
+    command = [sys.executable, "-m", "coursekit", "grade", str(folder / "hand-ins")]
     began, most = time.perf_counter(), 0
     with (folder / "printed.txt").open("w+", encoding="utf-8") as printed:
         process = subprocess.Popen(

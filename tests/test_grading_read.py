@@ -15,22 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_class import build, make_hand_in, write_labels, zipped
 
+from coursekit.grading import archive, slim
+from coursekit.grading.archive import HandInError, open_archive
+from coursekit.grading.case import Case
+from coursekit.grading.cells import parse_notebook
+from coursekit.grading.find import find_hand_ins, guess_student
+from coursekit.grading.grade import Grader, read_templates
+from coursekit.grading.history import history_faults
+from coursekit.grading.labels import read_labels
+from coursekit.grading.printed import _ACCURACY, epochs_printed, recorded_accuracy
+from coursekit.grading.read import parse_predictions, read_hand_in, record_faults, time_of
+from coursekit.grading.rubric import read_rubric
 from helpers.data import fingerprint
-from helpers.grading import archive, slim
-from helpers.grading.archive import HandInError, open_archive
-from helpers.grading.case import Case
-from helpers.grading.cells import parse_notebook
-from helpers.grading.find import find_hand_ins, guess_student
-from helpers.grading.grade import Grader, read_templates
-from helpers.grading.history import history_faults
-from helpers.grading.labels import read_labels
-from helpers.grading.printed import _ACCURACY, epochs_printed, recorded_accuracy
-from helpers.grading.read import parse_predictions, read_hand_in, record_faults, time_of
-from helpers.grading.rubric import read_rubric
-from helpers.kit.errors import KitError
-from helpers.kit.folders import MINI_FOLDER
-from helpers.kit.label_files import HEADER, LABEL_FILES, is_whole
-from helpers.kit.sources import Listing
+from helpers.errors import KitError
+from helpers.lib.folders import MINI_FOLDER
+from helpers.lib.label_files import HEADER, LABEL_FILES, is_whole
+from helpers.lib.sources import Listing
 
 FULL = 70  # points of the default rubric that do not wait for a person
 
@@ -293,7 +293,7 @@ def test_labels_have_the_kit_s_own_fingerprint(labels, tmp_path):
     paths = [root / picture for picture in labels.test]
     listing = Listing("x", [], splits | {"test": (paths, list(labels.test.values()))}, root)
     only_test = fingerprint(listing)
-    from helpers.kit.identity import fingerprint_of
+    from helpers.lib.identity import fingerprint_of
 
     assert only_test == fingerprint_of({"train": [], "val": [], "test": labels.test.items()})
 
@@ -331,8 +331,8 @@ def test_what_the_kit_records_is_what_the_grader_reads(workspace, data, cnn):
     import torch
 
     import helpers
-    from helpers.grading.read import HandIn
-    from helpers.kit.progress import EpochTable
+    from coursekit.grading.read import HandIn
+    from helpers.lib.progress import EpochTable
 
     criterion = torch.nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(cnn.parameters(), lr=0.01)
@@ -365,7 +365,7 @@ def test_what_the_kit_records_is_what_the_grader_reads(workspace, data, cnn):
 
 
 def test_a_failing_grader_costs_one_row(grader, hand_in, tmp_path, monkeypatch):
-    from helpers.grading import grade as module
+    from coursekit.grading import grade as module
 
     monkeypatch.setattr(module, "read_hand_in", lambda *_: 1 / 0)
     found = grade(grader, tmp_path, zipped(hand_in.files))

@@ -13,9 +13,9 @@ import pytest
 from browser import find_browser
 from lab import Lab
 
-from helpers.kit.notebooks import code_cells, notebook_faults, read_notebook, shown_text
-from helpers.kit.progress import HEADER
-from helpers.kit.session_log import LOG_NAME, best_session, read_log, source_hash
+from coursekit.notebooks import code_cells, notebook_faults, read_notebook, shown_text
+from helpers.lib.progress import HEADER
+from helpers.lib.session_log import LOG_NAME, best_session, read_log, source_hash
 
 pytestmark = [
     pytest.mark.slow,

@@ -12,7 +12,7 @@ from tiny import vector_data
 from torch.utils.data import DataLoader, get_worker_info
 
 from helpers.data import as_is, make_loader
-from helpers.kit.errors import KitError
+from helpers.errors import KitError
 from helpers.training import Features
 
 

@@ -21,7 +21,7 @@ from helpers import (
     resnet18,
     summarize,
 )
-from helpers.kit.errors import KitError
+from helpers.errors import KitError
 from helpers.models import count_macs, decay_groups, in_eval_mode, is_frozen, replace_head
 
 

@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from helpers.kit import notebooks
-from helpers.kit.errors import KitError
-from helpers.kit.notebooks import absolute_paths, notebook_faults, select_notebooks
+from coursekit import notebooks
+from coursekit.notebooks import absolute_paths, notebook_faults, select_notebooks
+from helpers.errors import KitError
 
 
 def good_notebook() -> nbformat.NotebookNode:

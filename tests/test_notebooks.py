@@ -43,7 +43,7 @@ def test_there_are_exactly_these_notebooks():
 
 
 def test_each_extension_that_records_runs_has_its_recipes():
-    from helpers.extension_recipes import NOTEBOOKS as OF_RECIPES
+    from lib.recipes import NOTEBOOKS as OF_RECIPES
 
     recording = [name for name in FURTHER if any("save_result" in c.source for c in cells_of(name))]
     assert recording == [name for name, _ in OF_RECIPES.values()]
@@ -51,7 +51,7 @@ def test_each_extension_that_records_runs_has_its_recipes():
 
 @EACH
 def test_notebook_can_be_committed(name):
-    from helpers.kit.notebooks import notebook_faults
+    from coursekit.notebooks import notebook_faults
 
     assert notebook_faults(path_of(name)) == []
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from helpers.kit.errors import KitError
-from helpers.kit.packing import pack, unpack
+from helpers.errors import KitError
+from helpers.lib.packing import pack, unpack
 
 
 @pytest.fixture

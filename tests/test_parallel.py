@@ -11,9 +11,9 @@ import torch
 from ranks import Ended, run_ranks
 from tiny import vector_data, write_class_folders
 
-from helpers.kit import parallel
-from helpers.kit.errors import KitError
-from helpers.kit.parallel import ALONE, Processes, Share, part_of
+from coursekit.train import parallel
+from coursekit.train.parallel import ALONE, Processes, Share, part_of
+from helpers.errors import KitError
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-5}
 

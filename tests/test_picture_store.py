@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.kit import picture_store, pictures
-from helpers.kit.errors import KitError
-from helpers.kit.picture_store import PictureStore
-from helpers.kit.pictures import decode
+from helpers.errors import KitError
+from helpers.lib import picture_store, pictures
+from helpers.lib.picture_store import PictureStore
+from helpers.lib.pictures import decode
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers.kit.errors import KitError
-from helpers.kit.pictures import (
+from helpers.errors import KitError
+from helpers.lib.pictures import (
     LONGEST_SHAPE,
     TURNS,
     check_all,
@@ -334,7 +334,7 @@ def test_a_file_that_may_not_be_read_is_named(tmp_path, monkeypatch):
     def refuse(*args, **options):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("helpers.kit.pictures.Image.open", refuse)
+    monkeypatch.setattr("helpers.lib.pictures.Image.open", refuse)
     assert sort_out([path], "") == ({}, {path: "Permission denied"})
 
 

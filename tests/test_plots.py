@@ -20,8 +20,8 @@ from torch.optim import lr_scheduler
 import helpers
 from helpers import METHODS, load_results, test, train_model
 from helpers.data import denormalize
-from helpers.kit.display import show_small_figures
-from helpers.kit.figures import SmallFigure
+from helpers.lib.display import show_small_figures
+from helpers.lib.figures import SmallFigure
 from helpers.plots import learning_rates
 
 NOTE = "drawn flowers (mini profile), not photographs"

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from helpers.kit import progress
-from helpers.kit.progress import HEADER, REFRESH, SAMPLE, EpochTable
+from helpers.lib import progress
+from helpers.lib.progress import HEADER, REFRESH, SAMPLE, EpochTable
 
 BATCHES = 10
 

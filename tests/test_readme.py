@@ -10,8 +10,8 @@ import pytest
 from tiny import write_class_folders
 
 import helpers
-from helpers.kit import sources
-from helpers.kit.folders import ROOT
+from helpers.lib import sources
+from helpers.lib.folders import ROOT
 from helpers.results import load_results
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -25,11 +25,11 @@ import numpy as np
 import pytest
 from sample_class import SHORT_ANSWER, answer, zipped
 
-from helpers.grading import release
-from helpers.grading.grade import grade_class
-from helpers.grading.gradebook import Grade
-from helpers.grading.rubric import read_rubric
-from helpers.kit.notebooks import notebook_paths
+from coursekit.grading.grade import grade_class
+from coursekit.grading.gradebook import Grade
+from coursekit.grading.rubric import read_rubric
+from coursekit.handin import release
+from coursekit.notebooks import notebook_paths
 
 pytestmark = pytest.mark.slow
 RUNS = int(os.environ.get("KIT_REAL_RUNS", "10"))
@@ -78,7 +78,7 @@ class Desk:
         environment = {name: value for name, value in os.environ.items() if name[:4] != "KIT_"}
         environment |= {"PYTHONPATH": str(self.folder), "KIT_PROFILE": "mini"}
         done = subprocess.run(
-            [sys.executable, "-m", "helpers", *arguments],
+            [sys.executable, "-m", "coursekit", *arguments],
             cwd=self.folder,
             env=environment,
             capture_output=True,

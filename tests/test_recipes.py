@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from helpers import METHODS, get_recipe
-from helpers.kit.errors import KitError
+from helpers.errors import KitError
 from helpers.recipes import RECIPES, Augmentation
 
 ROWS = pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda r: f"{r.method}-{r.profile}")

@@ -14,9 +14,9 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from helpers import __main__ as cli
-from helpers.grading import release
-from helpers.grading.release import (
+from coursekit import notebooks
+from coursekit.handin import release
+from coursekit.handin.release import (
     CODE_STUB,
     asserts_of,
     edition_faults,
@@ -24,10 +24,10 @@ from helpers.grading.release import (
     roles,
     student_edition,
 )
-from helpers.kit import notebooks
-from helpers.kit.errors import KitError
-from helpers.kit.identity import kit_version
-from helpers.kit.questions import ANSWER_STUB
+from coursekit.questions import ANSWER_STUB
+from helpers import __main__ as cli
+from helpers.errors import KitError
+from helpers.lib.identity import kit_version
 
 NAME = "03_made_up.ipynb"
 REGION = """x = 2
@@ -321,9 +321,9 @@ def kit(tmp_path, monkeypatch, solution) -> Path:
     """A kit of its own, without git: a few files, and one notebook with solutions."""
     root = tmp_path / "kit"
     for name in (
-        "README.md", "helpers/__init__.py", "helpers/__pycache__/a.pyc", "helpers/kit/report.css",
-        "helpers/grading/__init__.py", "helpers/grading/submit.py", "helpers/grading/rubric.toml",
-        "helpers/grading/grade.py", "helpers/grading/more/submit.py", "tests/test_solutions.py",
+        "README.md", "helpers/__init__.py", "helpers/__pycache__/a.pyc", "helpers/lib/report.css",
+        "coursekit/grading/__init__.py", "coursekit/grading/submit.py", "coursekit/grading/rubric.toml",
+        "coursekit/grading/grade.py", "coursekit/grading/more/submit.py", "tests/test_solutions.py",
         "data/mini/draw.py", "data/mini/flowers-102/jpg/a.jpg", "data/flowers-102/setid.mat",
         "docs/comparison.png", "docs/instructors.md", "results/mini/record.json",
     ):  # fmt: skip
@@ -358,9 +358,9 @@ STUDENT_FILES = [
     "data/mini/draw.py",
     "docs/comparison.png",
     "helpers/__init__.py",
-    "helpers/grading/__init__.py",
-    "helpers/grading/submit.py",
-    "helpers/kit/report.css",
+    "coursekit/grading/__init__.py",
+    "coursekit/grading/submit.py",
+    "helpers/lib/report.css",
 ]
 
 
@@ -385,7 +385,7 @@ def test_release_takes_what_git_knows(kit, tmp_path, capsys):
     (kit / "helpers" / "kit" / "report.css").unlink()
     (kit / "helpers" / "new.py").touch()
     release.release(tmp_path / "student")
-    gone = {"docs/comparison.png", "helpers/kit/report.css"}
+    gone = {"docs/comparison.png", "helpers/lib/report.css"}
     tracked = {*STUDENT_FILES, "helpers/__pycache__/a.pyc", "data/mini/flowers-102/jpg/a.jpg"}
     assert files_in(tmp_path / "student") == sorted([*(tracked - gone), f"notebooks/{NAME}"])
     printed = capsys.readouterr().out
@@ -436,7 +436,7 @@ def test_a_failure_leaves_nothing_behind(kit, tmp_path, monkeypatch):
 
 
 def test_check_runs_the_solutions_on_mini_and_keeps_nothing(kit, tmp_path, monkeypatch):
-    from helpers.kit import runner
+    from coursekit.run import runner
 
     ran = []
 
@@ -466,7 +466,7 @@ def test_a_solution_that_fails_its_assert_is_not_released(kit, tmp_path, monkeyp
 
 def test_students_get_every_module_that_theirs_import():
     names = {name.as_posix() for name in release.kit_files()}
-    assert {"helpers/grading/submit.py", "helpers/kit/runner.py", "requirements.txt"} <= names
+    assert {"coursekit/grading/submit.py", "helpers/lib/runner.py", "requirements.txt"} <= names
     assert not [name for name in names if name.startswith(("tests/", "notebooks/"))]
     shown = {name for name in names if name.startswith("docs/")}
     readme = (release.ROOT / "README.md").read_text(encoding="utf-8")
@@ -483,7 +483,7 @@ def test_students_get_every_module_that_theirs_import():
                 if not {f"{wanted}.py", f"{wanted}/__init__.py"} & names:
                     lacking.add((name, wanted))
     # The commands of instructors are offered only where their rooms are.
-    of_instructors = {"helpers/grading/release", "helpers/grading/grade"}
+    of_instructors = {"coursekit/grading/release", "coursekit/grading/grade"}
     assert {pair for pair in lacking if pair[1] not in of_instructors} == set()
 
 
@@ -491,7 +491,7 @@ def test_students_get_every_module_that_theirs_import():
 def test_the_copied_kit_answers(tmp_path):
     release._copy_kit(tmp_path)
     script = (
-        "import sys, helpers.__main__ as cli, helpers.grading.submit\n"
+        "import sys, coursekit.__main__ as cli, coursekit.handin.submit\n"
         "print(cli.__file__, cli._has_room('grading.release'))\n"
         "cli.main(['submit', '--help'])\n"
     )
@@ -504,7 +504,7 @@ def test_the_copied_kit_answers(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"{tmp_path / 'helpers' / '__main__.py'} False")
-    assert "usage: python -m helpers submit" in done.stdout
+    assert "usage: python -m coursekit submit" in done.stdout
 
 
 def test_the_notebooks_of_the_kit_can_be_released():

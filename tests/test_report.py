@@ -14,10 +14,10 @@ from made_up import write_notebook, write_result
 from matplotlib.figure import Figure
 from nbformat import v4
 
-from helpers.kit import notebooks
-from helpers.kit.files import read_json, write_json
-from helpers.kit.pages import table
-from helpers.kit.report import write_report
+from coursekit import notebooks
+from coursekit.pages import table
+from coursekit.run.report import write_report
+from helpers.lib.files import read_json, write_json
 from helpers.recipes import METHODS
 from helpers.workspace import find_workspace
 

@@ -15,15 +15,15 @@ import pytest
 from made_up import write_result
 from sample_class import zipped
 
+from coursekit.grading.class_page import class_page
+from coursekit.grading.feedback import feedback_page
+from coursekit.grading.find import find_hand_ins
+from coursekit.grading.grade import grade_class, read_templates
+from coursekit.grading.gradebook import Grade
+from coursekit.grading.rerun import RAN, Limits, Rerun, kept, run_again, without_network
+from coursekit.grading.rubric import read_rubric
 from helpers import __main__ as cli
-from helpers.grading.class_page import class_page
-from helpers.grading.feedback import feedback_page
-from helpers.grading.find import find_hand_ins
-from helpers.grading.grade import grade_class, read_templates
-from helpers.grading.gradebook import Grade
-from helpers.grading.rerun import RAN, Limits, Rerun, kept, run_again, without_network
-from helpers.grading.rubric import read_rubric
-from helpers.kit.errors import KitError
+from helpers.errors import KitError
 
 SHORT = Limits(minutes=1, memory=2)
 POSIX = pytest.mark.skipif(os.name != "posix", reason="there are no such limits here")
@@ -214,7 +214,7 @@ def test_the_command(class_of_two, capsys):
 def test_the_kit_s_own_notebooks_run_again(tmp_path, monkeypatch):
     """The solution edition, handed in as it is, gives five accuracies and no failure."""
     files = {"manifest.json": json.dumps({"schema": 1, "student": "s7"}).encode()}
-    from helpers.kit.notebooks import notebook_paths
+    from coursekit.notebooks import notebook_paths
 
     for path in notebook_paths().values():
         files[f"notebooks/{path.name}"] = path.read_bytes()
@@ -229,7 +229,7 @@ def test_the_kit_s_own_notebooks_run_again(tmp_path, monkeypatch):
 
 def test_a_task_stands_by_itself():
     """The limits hold before anything of the kit or of a student's is loaded."""
-    from helpers.grading.rerun import EXECUTE
+    from coursekit.grading.rerun import EXECUTE
 
     code = f"import runpy, sys; runpy.run_path({str(EXECUTE)!r}); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,6 +15,7 @@ import torch
 from made_up import write_result
 from torch import nn
 
+from coursekit.run.report import write_report
 from helpers import (
     METHODS,
     bn_cnn,
@@ -28,10 +29,9 @@ from helpers import (
     test,
     train_model,
 )
-from helpers.kit.errors import KitError
-from helpers.kit.files import only_writer, read_json, sha256, write_json, written_atomically
-from helpers.kit.records import RECORD
-from helpers.kit.report import write_report
+from helpers.errors import KitError
+from helpers.lib.files import only_writer, read_json, sha256, write_json, written_atomically
+from helpers.lib.records import RECORD
 from helpers.results import Result, class_accuracy, confused_pairs
 
 

@@ -13,12 +13,13 @@ from made_up import write_notebook, write_result
 from nbformat import v4
 from tiny import write_class_folders
 
+from coursekit import notebooks
+from coursekit.notebooks import notebook_faults
+from coursekit.run import runner
 from helpers.data import data_set_of
-from helpers.kit import notebooks, runner
-from helpers.kit.errors import KitError
-from helpers.kit.files import only_writer
-from helpers.kit.identity import kit_version
-from helpers.kit.notebooks import notebook_faults
+from helpers.errors import KitError
+from helpers.lib.files import only_writer
+from helpers.lib.identity import kit_version
 from helpers.workspace import find_workspace
 
 NOTE = "open('order.txt', 'a').write('{0} ')"

@@ -14,8 +14,8 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
 import helpers
-from helpers.kit import session_log
-from helpers.kit.session_log import best_session, find_notebook_name, read_log, source_hash
+from helpers.lib import session_log
+from helpers.lib.session_log import best_session, find_notebook_name, read_log, source_hash
 
 START = "import helpers; workspace = helpers.start('s1', profile='mini', device='cpu')"
 

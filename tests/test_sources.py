@@ -14,11 +14,11 @@ from tiny import SPLITS, write_class_folders, write_pets, write_picture
 
 from helpers import duplicates_across_splits, few_per_class, load_data
 from helpers.data import fingerprint
-from helpers.kit import flowers
-from helpers.kit.errors import KitError
-from helpers.kit.flowers import DrawnFlowers
-from helpers.kit.folders import folder_from_environment
-from helpers.kit.sources import (
+from helpers.errors import KitError
+from helpers.lib import flowers
+from helpers.lib.flowers import DrawnFlowers
+from helpers.lib.folders import folder_from_environment
+from helpers.lib.sources import (
     REFUSED,
     TORCHVISION_SETS,
     list_pictures,
@@ -359,7 +359,7 @@ def test_the_fakes_are_all_the_sets_there_are():
 
 @pytest.mark.parametrize("name", TORCHVISION_SETS)
 def test_missing_torchvision_sets_say_how_to_fetch_them(tmp_path, name):
-    with pytest.raises(KitError, match=f"python -m helpers download --dataset {name}"):
+    with pytest.raises(KitError, match=f"python -m coursekit download --dataset {name}"):
         list_pictures(name, profile="full", data_dir=tmp_path, seed=0)
 
 
@@ -447,7 +447,7 @@ def test_the_real_flowers102_has_two_copies_across_splits(tmp_path):
 
 
 def test_flowers102_that_is_not_there_says_how_to_fetch_it(tmp_path):
-    with pytest.raises(KitError, match="python -m helpers download"):
+    with pytest.raises(KitError, match="python -m coursekit download"):
         list_pictures("Flowers102", profile="full", data_dir=tmp_path, seed=0)
 
 

@@ -16,10 +16,10 @@ import pytest
 from made_up import write_notebook, write_result
 from nbformat import v4
 
-from helpers import __main__ as cli
-from helpers.data import fingerprint
-from helpers.grading import handin, submit
-from helpers.grading.handin import (
+from coursekit import notebooks
+from coursekit.handin import package as handin
+from coursekit.handin import submit
+from coursekit.handin.package import (
     MANIFEST,
     NOTEBOOKS,
     Manifest,
@@ -28,13 +28,16 @@ from helpers.grading.handin import (
     safe_name,
     write_handin,
 )
-from helpers.kit import flowers, notebooks, runner
-from helpers.kit.files import read_json, sha256, write_json
-from helpers.kit.identity import seed_of
-from helpers.kit.notebooks import METHOD_OF, code_cells
-from helpers.kit.questions import ANSWER_STUB, answer_text, questions_of
-from helpers.kit.session_log import Entry, read_log, source_hash
-from helpers.kit.sources import Listing
+from coursekit.notebooks import METHOD_OF, code_cells
+from coursekit.questions import ANSWER_STUB, answer_text, questions_of
+from coursekit.run import runner
+from helpers import __main__ as cli
+from helpers.data import fingerprint
+from helpers.lib import flowers
+from helpers.lib.files import read_json, sha256, write_json
+from helpers.lib.identity import seed_of
+from helpers.lib.session_log import Entry, read_log, source_hash
+from helpers.lib.sources import Listing
 
 STUDENT = "s1234567"
 MORNING = datetime.datetime(2026, 3, 1, 9, tzinfo=datetime.timezone.utc)

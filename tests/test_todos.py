@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import helpers
-from helpers.grading.release import BEGIN, END, roles
-from helpers.kit.notebooks import METHOD_OF, read_notebook, select_notebooks
+from coursekit.handin.release import BEGIN, END, roles
+from coursekit.notebooks import METHOD_OF, read_notebook, select_notebooks
 
 CLASSES = 5
 

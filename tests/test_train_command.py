@@ -1,4 +1,4 @@
-"""`python -m helpers train`: the experiment of each notebook, and one line for bad input."""
+"""`python -m coursekit train`: the experiment of each notebook, and one line for bad input."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import nn
 from torchvision import models
 
 import helpers
+from coursekit.notebooks import METHOD_OF, code_cells, notebook_paths, read_notebook
+from coursekit.train import train as training_command
+from coursekit.train.train import NETWORKS, optimizer_and_schedule, recipe_for
 from helpers import METHODS, get_recipe
 from helpers import __main__ as cli
-from helpers.kit import train as training_command
-from helpers.kit.errors import KitError
-from helpers.kit.notebooks import METHOD_OF, code_cells, notebook_paths, read_notebook
-from helpers.kit.progress import EpochTable
-from helpers.kit.train import NETWORKS, optimizer_and_schedule, recipe_for
+from helpers.errors import KitError
+from helpers.lib.progress import EpochTable
 from helpers.recipes import RECIPES
 
 EPOCHS = 3  # in 2, the rate of notebook 04 would rise for exactly a step, which torch refuses

@@ -24,9 +24,9 @@ from helpers import (
     save_result,
     test,
 )
-from helpers.kit.errors import KitError
-from helpers.kit.figures import VERMILLION
-from helpers.kit.files import read_json, sha256, write_json
+from helpers.errors import KitError
+from helpers.lib.figures import VERMILLION
+from helpers.lib.files import read_json, sha256, write_json
 from helpers.trained import NETWORKS, ask, load_network
 from helpers.training import TrainingRun
 

@@ -16,7 +16,7 @@ from torch.optim import lr_scheduler
 
 from helpers import bn_cnn, compute_features, freeze, resnet18, test, train_model
 from helpers.data import make_loader, normalize
-from helpers.kit.errors import KitError
+from helpers.errors import KitError
 from helpers.models import replace_head
 from helpers.training import (
     BestWeights,

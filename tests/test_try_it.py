@@ -13,9 +13,10 @@ import pytest
 from nbformat import NotebookNode
 from PIL import Image
 
-from helpers.kit import notebooks, runner
-from helpers.kit.files import write_text
-from helpers.kit.notebooks import notebook_paths, read_notebook, tags_of
+from coursekit import notebooks
+from coursekit.notebooks import notebook_paths, read_notebook, tags_of
+from coursekit.run import runner
+from helpers.lib.files import write_text
 
 NAMES = list(notebook_paths())
 EXPERIMENTS = [(name, number) for name in NAMES for number in (1, 2)]

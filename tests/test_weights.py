@@ -9,9 +9,9 @@ import torch
 from torchvision import models
 
 from helpers import efficientnet_b5, resnet18
-from helpers.kit import weights
-from helpers.kit.errors import KitError
-from helpers.kit.weights import IMAGENET, load_state
+from helpers.errors import KitError
+from helpers.lib import weights
+from helpers.lib.weights import IMAGENET, load_state
 
 PUBLISHED = {name: file.path for name, file in IMAGENET.items()}  # before the tests' own cache
 

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 import helpers
-from helpers.kit import flowers
-from helpers.kit.errors import KitError
-from helpers.kit.folders import ROOT
-from helpers.kit.identity import seed_of
+from helpers.errors import KitError
+from helpers.lib import flowers
+from helpers.lib.folders import ROOT
+from helpers.lib.identity import seed_of
 from helpers.workspace import find_workspace
 
 
@@ -43,7 +43,7 @@ def test_mini_when_there_is_no_flowers102(places):
     assert workspace.profile == "mini"
     assert workspace.pretrained == "drawn"
     assert "no Flowers102" in workspace.reason
-    assert "python -m helpers download" in workspace.reason
+    assert "python -m coursekit download" in workspace.reason
     assert workspace.results_dir == places / "results" / "mini"
 
 
@@ -90,7 +90,7 @@ def test_full_without_flowers102_is_an_error_when_they_are_to_be_loaded(monkeypa
     monkeypatch.setenv("KIT_PROFILE", "full")
     workspace = find_workspace()
     recipe = helpers.get_recipe("bn_cnn", "full")
-    with pytest.raises(KitError, match="holds none of it: run `python -m helpers download`"):
+    with pytest.raises(KitError, match="holds none of it: run `python -m coursekit download`"):
         helpers.load_data(workspace, size=64, batch_size=4, augment=recipe.augment)
 
 

@@ -6,7 +6,7 @@
 The source species share none with the twelve target species that the notebooks tell apart, as
 ImageNet's classes are not Flowers102's. The script draws its pictures once, 400 of each of the 72
 species, trains, packs the weights into 8 bits, measures them on pictures that it never trained on,
-and prints the line of the table in helpers/kit/weights.py that belongs to them.
+and prints the line of the table in helpers/lib/weights.py that belongs to them.
 
 It may be stopped at any time and started again: drawing goes on with the next species, training
 with the next epoch, and the result is the same.
@@ -35,9 +35,9 @@ sys.path[:0] = [str(_HERE), str(_HERE.parents[1])]
 from draw_flowers import SHORT_SIDE, SOURCE_SPECIES, draw  # noqa: E402
 
 from helpers.data import normalize  # noqa: E402
-from helpers.kit.files import sha256  # noqa: E402
-from helpers.kit.memory import keep_freed_memory  # noqa: E402
-from helpers.kit.packing import pack, unpack  # noqa: E402
+from helpers.lib.files import sha256  # noqa: E402
+from helpers.lib.memory import keep_freed_memory  # noqa: E402
+from helpers.lib.packing import pack, unpack  # noqa: E402
 
 SEED = 1  # of all drawing and training here; the target pictures are drawn from seed 0
 TRAIN_PICTURES = 400  # of each species: the indices below it

@@ -1,0 +1,57 @@
+"""Whether the history in a record can be that of a training run."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from coursekit.grading.read import accuracy_of, dig, number_of, numbers_of
+
+_FIRST_LOSS = 1.5  # nats around ln(classes) that the loss of an untrained network may be
+_ROUNDING = 1e-6
+
+
+def history_faults(record: dict[str, Any]) -> list[str]:
+    """What is not plausible in a record's history, a sentence each."""
+    return list(itertools.islice(_history_faults(record), 4))
+
+
+def _history_faults(record: dict[str, Any]) -> Iterator[str]:
+    history = record.get("history")
+    if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
+        yield "there is no history"
+        return
+    if len(history) != record.get("epochs"):
+        yield f"the history has {len(history)} epochs, the record says {record.get('epochs')!r:.40}"
+    for number, row in enumerate(history, start=1):
+        accuracies = numbers_of(row, "train_accuracy", "val_accuracy")
+        losses = numbers_of(row, "train_loss", "val_loss")
+        if row.get("epoch") != number or accuracies is None or losses is None:
+            yield f"epoch {number} is damaged"
+            return
+        if not all(0 <= a <= 1 for a in accuracies) or not all(loss >= 0 for loss in losses):
+            yield f"epoch {number} has an accuracy or a loss that cannot be"
+            return
+    best = max((row["val_accuracy"] for row in history), default=None)
+    said = accuracy_of(record, "val")
+    if best is None or said is None or abs(best - said) > _ROUNDING:
+        yield "the best val accuracy of the history is not the recorded one"
+    first, classes = number_of(record.get("first_loss")), number_of(dig(record, "data", "classes"))
+    if first is None or not classes or classes < 2 or abs(first - math.log(classes)) > _FIRST_LOSS:
+        yield "the first loss is not that of an untrained network"
+    yield from _time_faults(record, history)
+
+
+def _time_faults(record: dict[str, Any], history: list[dict[str, Any]]) -> Iterator[str]:
+    """Seconds must add up; how many they are is the machine's affair."""
+    total = number_of(record.get("training_seconds"))
+    parts = numbers_of(record.get("seconds"), "training", "loading", "features")
+    if total is None or parts is None or abs(total - sum(parts)) > 0.01 * max(total, 1):
+        yield "the seconds of training do not add up"
+        return
+    rows = [number_of(row.get("training_seconds")) for row in history]
+    seconds = sum(row for row in rows if row is not None)
+    if None in rows or abs(seconds - parts[0]) > 0.01 * max(parts[0], 1):
+        yield "the seconds of the epochs are not those of the run"

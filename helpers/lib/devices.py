@@ -1,0 +1,98 @@
+"""Where a network computes and in what precision: chosen once, by what the machine does fast."""
+
+from __future__ import annotations
+
+import platform
+
+import torch
+from torch import nn
+
+from helpers.errors import KitError
+
+
+def choose_device(wanted: str | torch.device | None) -> torch.device:
+    """The device asked for, else CUDA, else Apple's MPS, else the CPU."""
+    usable = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted is None:
+        return torch.device(next(name for name, works in usable.items() if works))
+    try:
+        device = torch.device(wanted)
+    except RuntimeError:
+        raise KitError(f"unknown device {wanted!r}: use 'cpu', 'cuda' or 'mps'") from None
+    if not usable.get(device.type, False):
+        raise KitError(f"this machine has no {device.type!r} device: use device='cpu'")
+    return device
+
+
+def choose_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the device computes it natively, float16 on older CUDA, else float32."""
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if native else torch.float16
+    if device.type == "cpu" and cpu_has_bfloat16():
+        return torch.bfloat16
+    return torch.float32
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself; emulated, it is slower than float32."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in names)
+
+
+def precision_for(model: nn.Module, device: torch.device, precision: torch.dtype) -> torch.dtype:
+    """The precision that suits a network: `precision`, or float32 where that would be slower.
+
+    Processors have no fast way to multiply bfloat16 in depthwise convolutions, in which each
+    channel is filtered by itself.
+    """
+    return torch.float32 if device.type == "cpu" and is_depthwise(model) else precision
+
+
+def is_depthwise(model: nn.Module) -> bool:
+    """Whether a network has convolutions that filter each channel by itself."""
+    convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+    return any(layer.groups == layer.in_channels > 1 for layer in convolutions)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """The device of a model's parameters; the CPU when it has none."""
+    return next((value.device for value in model.parameters()), torch.device("cpu"))
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Channels last is faster for convolutions, but wrong on MPS (pytorch issue 175189)."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def move_model(model: nn.Module, device: torch.device) -> nn.Module:
+    """Move a model to a device, in the memory format that its convolutions like there."""
+    return model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload, no-any-return]
+
+
+def move_images(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Move a batch to the device, pictures in the memory format that convolutions like there."""
+    if images.dim() == 4:
+        return images.to(device, memory_format=memory_format(device))
+    return images.to(device)
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Run what gains from it in `precision`; nothing changes when that is float32."""
+    return torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32)
+
+
+def device_name(device: torch.device) -> str:
+    """What the device calls itself."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def name_of(precision: torch.dtype) -> str:
+    """ "bfloat16" for torch.bfloat16."""
+    return str(precision).removeprefix("torch.")

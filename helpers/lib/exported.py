@@ -1,0 +1,99 @@
+"""Networks on disk that need no class to be loaded: their graph and weights, by torch.export."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from helpers.lib.files import why_unwritten
+from helpers.lib.modes import in_eval_mode
+
+FEWEST_PLACES = 4  # a side: a map with fewer hardly says where
+
+
+class WithMaps(nn.Module):
+    """A network that also returns what one of its layers gives."""
+
+    def __init__(self, network: nn.Module, layer: str) -> None:
+        super().__init__()
+        self.network, self.layer = network, layer
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        caught: list[torch.Tensor] = []
+
+        def catch(_layer: nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
+            caught.append(output)
+            return output.clone()  # what follows may write into it in place
+
+        hook = self.network.get_submodule(self.layer).register_forward_hook(catch)
+        try:
+            return self.network(images), caught[0]
+        finally:
+            hook.remove()
+
+
+def choose_cam_layer(model: nn.Module, images: torch.Tensor) -> str:
+    """The name of the last layer whose maps have at least 4 x 4 places; "" when none has maps.
+
+    Args:
+        model: any network.
+        images: a batch for it, (batch, channels, height, width).
+    """
+    found: dict[str, int] = {}
+
+    def note(name: str) -> Any:
+        def hook(_layer: nn.Module, _inputs: Any, output: Any) -> None:
+            if isinstance(output, torch.Tensor) and output.dim() == 4:
+                found.pop(name, None)
+                found[name] = min(output.shape[-2:])
+
+        return hook
+
+    hooks = [layer.register_forward_hook(note(name)) for name, layer in model.named_modules()]
+    try:
+        with torch.no_grad(), in_eval_mode(model):
+            model(images)
+    finally:
+        for one in hooks:
+            one.remove()
+    large = [name for name, side in found.items() if name and side >= FEWEST_PLACES]
+    return (large or [name for name in found if name] or [""])[-1]
+
+
+def export_network(
+    model: nn.Module, images: torch.Tensor, cam_layer: str | None, path: Path
+) -> str:
+    """Write a network that maps a batch to its logits, and the maps of a layer, to `path`.
+
+    Args:
+        model: the network; it stays as it is.
+        images: two samples, the shape of what it takes.
+        cam_layer: the layer whose maps are to be looked at, by default the last suitable one.
+        path: of the file, a .pt2.
+
+    Returns:
+        "", or why torch.export cannot do it.
+    """
+    network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    network = network.to(memory_format=torch.contiguous_format)
+    try:
+        layer = choose_cam_layer(network, images) if cam_layer is None else cam_layer
+        whole = WithMaps(network, layer) if layer else network
+        batch = torch.export.Dim("batch")
+        program = torch.export.export(whole, (images,), dynamic_shapes=({0: batch},))
+        with path.open("wb") as stream:
+            torch.export.save(program, stream)
+    except Exception as error:  # whatever torch.export cannot follow
+        if why_unwritten(error):
+            raise
+        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]:.200}"
+    return ""
+
+
+def load_exported(path: Path) -> nn.Module:
+    """The network in a .pt2 whose hash is known to be right: torch's own loader may run code."""
+    return torch.export.load(path).module()  # type: ignore[no-any-return]

@@ -1,0 +1,70 @@
+"""Oxford Flowers102 on disk, whole or in part, and the drawn flowers in the same layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torchvision.datasets import Flowers102
+
+from helpers.errors import KitError
+from helpers.lib.folders import MINI_FOLDER
+from helpers.lib.label_files import DRAWN_MD5, LABEL_FILES
+
+NUM_PICTURES = 8189  # Nilsback and Zisserman, 2008; names image_00001.jpg ... image_08189.jpg
+MINI_NOTE = "drawn flowers (mini profile), not photographs"
+
+
+def flowers102_is_present(data_dir: Path) -> bool:
+    """True when all of Flowers102 is below `data_dir`, False when none of it is.
+
+    Raises `KitError` that says what is missing when some of it is there.
+    """
+    folder = data_dir / "flowers-102"
+    if not folder.is_dir() or not any(map(_counts, folder.iterdir())):
+        return False
+    missing = [name for name in LABEL_FILES if not (folder / name).is_file()]
+    pictures = folder / "jpg"
+    there = {path.name for path in pictures.iterdir()} if pictures.is_dir() else set()
+    wanted = [f"image_{number:05d}.jpg" for number in range(1, NUM_PICTURES + 1)]
+    absent = [name for name in wanted if name not in there]
+    if absent:
+        names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
+        missing.append(f"{len(absent):,} of {NUM_PICTURES:,} pictures in jpg/ ({names})")
+    if missing:
+        raise KitError(
+            f"Flowers102 in {folder} is incomplete: missing {' and '.join(missing)}. Run "
+            "`python -m coursekit download` to complete it, or set KIT_PROFILE=mini to go without"
+        )
+    return True
+
+
+def _counts(path: Path) -> bool:
+    """Whether a file is one of the data set, and not what a download works with."""
+    return not path.name.startswith(".") and path.suffix != ".part"
+
+
+class DrawnFlowers(Flowers102):
+    """The mini data set: drawn flowers in Flowers102's own files, with hashes of their own.
+
+    `classes` holds the species' names. The pictures come with the kit; data/mini/draw_flowers.py
+    drew them. Raises `KitError` when some are missing or a label file is damaged.
+    """
+
+    _file_dict = {  # noqa: RUF012 (torchvision's own attribute)
+        key: (name, DRAWN_MD5[name])
+        for key, name in zip(("label", "setid"), LABEL_FILES, strict=True)
+    }
+
+    def __init__(self, root: Path = MINI_FOLDER, split: str = "train") -> None:
+        folder = Path(root) / "flowers-102"
+        hint = "restore it with `git checkout -- data/mini/flowers-102`, or clone the kit again"
+        try:
+            super().__init__(root, split=split)
+            self.classes = (folder / "class_names.txt").read_text(encoding="utf-8").splitlines()
+        except (OSError, RuntimeError, ValueError):
+            raise KitError(f"{folder} is incomplete or damaged: {hint}") from None
+        if len(self.classes) <= max(self._labels):
+            raise KitError(f"{folder} has {len(self.classes)} names of classes, too few: {hint}")
+        missing = [path for path in self._image_files if not path.is_file()]
+        if missing:
+            raise KitError(f"{missing[0]} is missing, {len(missing)} in all: {hint}")

@@ -1,0 +1,101 @@
+"""Memory: what is freed is kept for the next batch, and what happens when there is no more."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import gc
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import psutil
+import torch
+from torch import nn
+
+from helpers.errors import KitError
+
+Train = TypeVar("Train", bound=Callable[..., Any])
+
+# From malloc.h of the GNU C library.
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library to reuse large blocks; True when it agreed (Linux with glibc).
+
+    By default every large tensor is mapped anew, and the system fills its pages with zeros at
+    first touch. A training step allocates the same large tensors again and again: keeping them
+    made ResNet18 and the BN-CNN 1.3 times faster on two cores.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    wishes = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 256 << 20))
+    return all(mallopt(option, value) == 1 for option, value in wishes)
+
+
+def give_back_freed_memory() -> bool:
+    """Return to the system what the C library has kept; True when there was something (glibc).
+
+    What follows training has tensors of other sizes: they would not fit into the gaps that its
+    own have left, and the process would grow by the size of both.
+    """
+    try:
+        return ctypes.CDLL(None).malloc_trim(0) == 1
+    except (OSError, AttributeError, TypeError):  # another C library; no such function; Windows
+        return False
+
+
+def memory_in_use() -> str:
+    """What this process has of the memory, and of the GPU's if it uses one, for a reader."""
+    text = f"{psutil.Process().memory_info().rss / 1e9:.1f} GB of memory"
+    if torch.cuda.is_available() and (most := torch.cuda.max_memory_reserved()):
+        text += f" and {most / 1e9:.1f} GB of the GPU's"
+    return text
+
+
+# What torch says on processors, on Windows, on GPUs and on Apple's MPS.
+_OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that there was no more memory, of the device or of the machine."""
+    text = str(error).lower()
+    is_told = isinstance(error, RuntimeError) and any(words in text for words in _OUT_OF_MEMORY)
+    return is_told or isinstance(error, MemoryError)
+
+
+def careful_with_memory(train: Train) -> Train:
+    """Make a function of (model, data, ...) give its memory back, and explain when it runs out.
+
+    A notebook keeps the traceback of the last error: that of torch's own would hold the tensors of
+    the step that failed, and with them the memory that the next attempt needs.
+    """
+
+    @functools.wraps(train)
+    def careful(model: nn.Module, *arguments: Any, **options: Any) -> Any:
+        try:
+            result = train(model, *arguments, **options)
+            give_back_freed_memory()
+            return result
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+        # The error is gone here, and with it the frames that held the tensors of the step.
+        model.zero_grad(set_to_none=True)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        if torch.backends.mps.is_available():
+            torch.mps.empty_cache()
+        raise KitError(
+            "out of memory. Close other notebooks and programs; when that is not enough, make the "
+            "batches smaller, as with batch_size=8 in load_data(...), and run all cells again. It "
+            "is another experiment then: BatchNorm sees fewer pictures at a time"
+        )
+
+    return cast(Train, careful)

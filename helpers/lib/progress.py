@@ -1,0 +1,212 @@
+"""The table that grows by a line an epoch, with a bar below it while an epoch runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from helpers.lib.memory import memory_in_use
+
+T = TypeVar("T")
+HEADER = "epoch      train loss   acc      val loss   acc       seconds   left"
+MOST_LINES = 24  # of a saved notebook's table; the history has every epoch
+REFRESH = 0.5  # seconds between two redrawings of the bar
+QUIET = 2.0  # seconds: shorter work needs no bar, it would only flicker
+LONG = 300.0  # seconds: what a longer run will cost is said after its first batches
+SAMPLE = 4  # batches by which the cost is estimated; the first one also sets things up
+WIDTH = 20  # characters of the bar
+PATIENCE = 20.0  # seconds to wait for them
+
+
+class EpochTable:
+    """Shows a training run. In a notebook one output is redrawn, and ends as the bare table.
+
+    A saved notebook therefore holds the epochs and no bar. Elsewhere lines are printed, under a
+    bar on stderr. Use it as a context manager; `show=False` shows nothing. `note` says below the
+    table what its numbers are about. Rows that are in `history` at the start come first, marked as
+    loaded.
+    """
+
+    def __init__(
+        self,
+        num_epochs: int,
+        batches: int,
+        *,
+        history: Sequence[dict[str, float]] = (),
+        note: str = "",
+        show: bool = True,
+    ) -> None:
+        self.num_epochs, self.batches, self.note, self.show = num_epochs, batches, note, show
+        self.history, self.loaded = history, 0
+        self.every = -(-num_epochs // MOST_LINES)
+        self.lines = [HEADER]
+        self.best = (0, 0.0)  # epoch, val accuracy
+        self.batch, self.epoch = 0, 0
+        self.first_batch = 0.0  # when it was done; 0 while the cost is not to be estimated
+        self.started = self.drawn = time.perf_counter()
+        self.output = _Output() if show and in_notebook() else None
+        self.bar: tqdm | None = None
+
+    def __enter__(self) -> EpochTable:
+        if self.show and self.output is None:
+            print(HEADER)
+            self.bar = tqdm(total=self.batches, leave=False, file=sys.stderr)
+        self.loaded = len(self.history)
+        for row in self.history[: self.loaded]:
+            is_best = not self.best[0] or row["val_accuracy"] > self.best[1]
+            self.epoch_done(row, is_best=is_best)
+        self.started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        if self.best[0]:
+            note = f" ({self.note})" if self.note else ""
+            self._line(f"best on val: epoch {self.best[0]}, {self.best[1]:.1%}{note}")
+        self._draw()
+
+    def batch_done(self, loss: float, accuracy: float) -> None:
+        """Move the bar by a batch; `loss` and `accuracy` are those of the epoch so far."""
+        self.batch += 1
+        if self.epoch == self.loaded:
+            self._estimate()
+        said = f"loss {loss:.3f}, accuracy {accuracy:.1%}{self._left()}"
+        if self.bar is not None:
+            self.bar.set_description(f"epoch {self.epoch + 1}/{self.num_epochs}", refresh=False)
+            self.bar.set_postfix_str(said, refresh=False)
+            self.bar.update()
+        elif self.output is not None and time.perf_counter() - self.drawn > REFRESH:
+            done = round(WIDTH * self.batch / self.batches)
+            self._draw(
+                f"{self.epoch + 1:>4}/{self.num_epochs:<4} [{'#' * done}{'.' * (WIDTH - done)}] "
+                f"{self.batch}/{self.batches}, {said}"
+            )
+
+    def _left(self) -> str:
+        """What is left of the run, judged by what has passed; "" until a few batches can tell."""
+        passed = (self.epoch - self.loaded) * self.batches + self.batch
+        if passed < SAMPLE:
+            return ""
+        to_run = (self.num_epochs - self.epoch) * self.batches - self.batch
+        seconds = (time.perf_counter() - self.started) / passed * to_run
+        return f", {duration(seconds)} left"
+
+    def epoch_done(self, row: dict[str, float], *, is_best: bool) -> None:
+        """Add an epoch's line; in a long run only every n-th is shown."""
+        self.batch, self.epoch = 0, int(row["epoch"])
+        if self.bar is not None:
+            self.bar.reset()
+        if is_best:
+            self.best = (self.epoch, row["val_accuracy"])
+        if self.epoch % self.every == 0 or self.epoch in (1, self.num_epochs):
+            self._line(self._format(row, is_best))
+        self._draw()
+
+    def _estimate(self) -> None:
+        """Say once, after a few batches, what the run will cost when that is much."""
+        now = time.perf_counter()
+        if self.batch == 1:
+            self.first_batch = now
+        elif self.first_batch and (self.batch == SAMPLE or now - self.first_batch > PATIENCE):
+            epoch = (now - self.first_batch) / (self.batch - 1) * self.batches
+            run, self.first_batch = epoch * (self.num_epochs - self.loaded), 0.0
+            if run > LONG:
+                self._line(
+                    f"an epoch will train for about {roughly(epoch)} here, this run for "
+                    f"{roughly(run)} (estimated from {self.batch - 1} batches; val comes on top), "
+                    f"with {memory_in_use()}"
+                )
+
+    def _format(self, row: dict[str, float], is_best: bool) -> str:
+        seconds = sum(row[f"{name}_seconds"] for name in ("training", "loading", "evaluation"))
+        elapsed = time.perf_counter() - self.started
+        ran, to_run = self.epoch - self.loaded, self.num_epochs - self.epoch
+        left = duration(elapsed / ran * to_run) if ran > 0 else "loaded"
+        return (
+            f"{self.epoch:>4}/{self.num_epochs:<4} {row['train_loss']:>10.3f} "
+            f"{row['train_accuracy']:>7.1%} {row['val_loss']:>11.3f} {row['val_accuracy']:>7.1%} "
+            f"{seconds:>9.1f}  {left:>9}{'  best so far' if is_best else ''}"
+        )
+
+    def _line(self, line: str) -> None:
+        self.lines.append(line)
+        if self.show and self.output is None:
+            tqdm.write(line, file=sys.stdout)
+
+    def _draw(self, bar: str = "") -> None:
+        if self.output is not None:
+            self.drawn = time.perf_counter()
+            text = "\n".join([*self.lines, bar] if bar else self.lines)
+            self.output.show(text)
+
+
+def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """Go through `items` under a progress bar that shows up when it takes more than 2 seconds.
+
+    In a notebook the bar ends as one line that says what was done and how long it took.
+    """
+    total = len(items) if total is None else total
+    if not in_notebook():
+        yield from tqdm(items, description, total, leave=False, delay=QUIET)
+        return
+    started = drawn = time.perf_counter()
+    output = None
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.perf_counter()
+        if now - started > QUIET and now - drawn > REFRESH:
+            output, drawn = output or _Output(), now
+            output.show(f"{description}: {done}/{total}")
+    if output is not None:
+        output.show(f"{description}: {total} in {duration(time.perf_counter() - started)}")
+
+
+class _Output:
+    """One output of a notebook cell, redrawn in place; nothing is kept of what it showed before."""
+
+    def __init__(self) -> None:
+        from IPython.display import DisplayHandle
+
+        self.handle, self.is_new = DisplayHandle(), True
+
+    def show(self, text: str) -> None:
+        draw = self.handle.display if self.is_new else self.handle.update
+        draw({"text/plain": text}, raw=True)
+        self.is_new = False
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a notebook's kernel, where an output can be redrawn."""
+    if "IPython" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "45 s", "3 min 20 s", "1 h 05 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def roughly(seconds: float) -> str:
+    """Seconds of an estimate, which is not exact: "50 s", "28 min", "4.7 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,185 @@
+"""With what a training run really ran: for its record, and to know its checkpoint again."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+
+from helpers.lib.datasets import ids_of, labels_of
+from helpers.lib.devices import name_of
+from helpers.lib.identity import kit_version
+
+SHORTEST_TEXT = 40  # characters: longer values are named but not shown
+# Of a schedule: how far it is, not what it is.
+PROGRESS = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter", "last_lr")
+
+
+def settings_of_run(
+    loader: DataLoader,
+    criterion: nn.Module,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None,
+    *,
+    step_scheduler: str,
+    device: torch.device,
+    precision: torch.dtype,
+    **others: Any,
+) -> dict[str, Any]:
+    """What a run is made of, in plain JSON types, read off the objects themselves."""
+    return {
+        "criterion": {"name": _name(criterion), **_simple(vars(criterion))}
+        if hasattr(criterion, "__dict__")
+        else {"name": _name(criterion)},
+        "optimizer": {
+            "name": _name(optimizer),
+            "groups": [_group(group) for group in optimizer.param_groups],
+        },
+        "scheduler": None
+        if scheduler is None
+        else {"name": _name(scheduler), "step": step_scheduler, **_schedule(scheduler)},
+        "batch_size": batch_size_of(loader),
+        "device": device.type,
+        "precision": name_of(precision),
+        **others,
+    }
+
+
+def batch_size_of(loader: DataLoader) -> int | None:
+    """The size of a loader's batches, however it makes them; None when it does not tell."""
+    for part in (loader, loader.batch_sampler, loader.sampler):
+        size = getattr(part, "batch_size", None)
+        if size is not None:
+            return int(size)
+    return None
+
+
+def flat(settings: Any, name: str = "") -> dict[str, str]:
+    """Nested settings as texts under names such as "optimizer.groups.1.lr"."""
+    if isinstance(settings, dict):
+        pairs = settings.items()
+    elif isinstance(settings, list):
+        pairs = {str(number): one for number, one in enumerate(settings, start=1)}.items()
+    else:
+        return {name: str(settings)}
+    found: dict[str, str] = {}
+    for key, value in pairs:
+        found |= flat(value, f"{name}.{key}" if name else key)
+    return found
+
+
+def _name(value: object) -> str:
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def _simple(values: dict[str, Any]) -> dict[str, Any]:
+    """The public values that JSON has."""
+    return {
+        name: value
+        for name, value in values.items()
+        if not name.startswith("_") and name != "training" and _is_simple(value)
+    }
+
+
+def _is_simple(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_simple, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _group(group: dict[str, Any]) -> dict[str, Any]:
+    """A parameter group: its rate is the highest of its schedule, or the one it began with."""
+    values = {name: value for name, value in group.items() if name != "params"}
+    values["lr"] = group.get("max_lr", group.get("initial_lr", group["lr"]))
+    if "max_momentum" in group:  # the schedule moves it
+        values.pop("momentum", None)
+        values.pop("betas", None)
+    return {"tensors": len(group["params"]), **_simple(values)}
+
+
+def _schedule(scheduler: LRScheduler) -> dict[str, Any]:
+    values = _simple(scheduler.state_dict())
+    return {name: value for name, value in values.items() if name not in PROGRESS}
+
+
+def describe(model: nn.Module, loaders: Mapping[str, DataLoader]) -> dict[str, str]:
+    """The network and the samples of a run as texts, to be compared with those of another."""
+    frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
+    generator = loaders["train"].generator
+    facts = {
+        "version of the kit": kit_version(),
+        "version of torch": torch.__version__,
+        "network": digest([_text(model), frozen, list(shapes(model.state_dict()).items())]),
+        "seed of the batches": str(None if generator is None else generator.initial_seed()),
+    }
+    for split in ("train", "val"):
+        dataset = loaders[split].dataset
+        facts[f"{split} samples"] = digest([ids_of(dataset), labels_of(dataset)])
+        facts[f"transform of {split}"], facts[f"tensors of {split}"] = _content(dataset)
+    return facts
+
+
+def _content(dataset: Dataset) -> tuple[str, str]:
+    """The transform of a data set, and a digest of the tensors that it holds."""
+    while isinstance(dataset, Subset | ConcatDataset):
+        dataset = dataset.dataset if isinstance(dataset, Subset) else dataset.datasets[0]
+    tensors = dataset.tensors if isinstance(dataset, TensorDataset) else ()
+    return _text(getattr(dataset, "transform", None)), digest(list(tensors))
+
+
+def differences(before: dict[str, str], now: dict[str, str]) -> str:
+    """Which facts have changed, the first three with their values."""
+    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    # A schedule follows from the other settings: it is named when nothing else has changed.
+    names = [name for name in names if not name.startswith("scheduler.")] or names
+    texts = []
+    for name in names[:3]:
+        old, new = before.get(name, "none"), now.get(name, "none")
+        short = max(len(old), len(new)) <= SHORTEST_TEXT
+        texts.append(f"{name} was {old}, is {new}" if short else name)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return "; ".join(texts) + more
+
+
+def shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
+    """The shape of each tensor of a state."""
+    return {name: value.shape for name, value in state.items()}
+
+
+def digest(value: Any) -> str:
+    """SHA-256 over nested dicts, lists and tensors, as 64 hexadecimal digits.
+
+    Where a tensor lies in memory, and in which memory format, makes no difference.
+    """
+    sha = hashlib.sha256()
+    _feed(sha, value)
+    return sha.hexdigest()
+
+
+def _feed(sha: Any, value: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        flat_values = value.detach().cpu().reshape(-1).contiguous()
+        sha.update(f"{value.dtype}{tuple(value.shape)}".encode())
+        sha.update(flat_values.view(torch.uint8).numpy())
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            sha.update(f"\n{key}: ".encode())
+            _feed(sha, item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            sha.update(b"\n- ")
+            _feed(sha, item)
+    else:
+        sha.update(_text(value).encode())
+
+
+def _text(value: object) -> str:
+    """A value as a text that is the same in every process."""
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", str(value))
