@@ -10,6 +10,7 @@ import shutil
 import tempfile
 import time
 from queue import Empty
+from typing import Any
 
 import matplotlib
 import pytest
@@ -23,19 +24,8 @@ else:
 os.environ["KIT_PROFILE"] = "mini"
 matplotlib.use("Agg")  # in this process only: kernels show their figures inline
 
-SLICE = 1.0  # seconds between two looks at whether a kernel still lives
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    notice_dead_kernels()
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if not IS_WORKER:
-        shutil.rmtree(os.environ["KIT_RESULTS"], ignore_errors=True)
-
-
-def notice_dead_kernels() -> None:
     """Let nbval fail a cell as soon as its kernel has died; it would wait for the whole time-out.
 
     Without nbval, or with one that is built otherwise, nothing is changed.
@@ -47,38 +37,32 @@ def notice_dead_kernels() -> None:
     except (ImportError, AttributeError):
         return
 
-    def get_message_of_the_living(self, stream, timeout=None):
+    def get_message_of_the_living(self: Any, stream: str, timeout: float | None = None) -> Any:
         end = time.monotonic() + (float("inf") if timeout is None else timeout)
         while True:
             left = max(0.0, end - time.monotonic())
             try:
-                return get_message(self, stream, timeout=min(SLICE, left))
+                return get_message(self, stream, timeout=min(1.0, left))
             except Empty:
                 if not is_alive(self):
                     raise RuntimeError("the kernel died: a crash, or no memory left") from None
-                if left <= SLICE:
+                if left <= 1.0:
                     raise
 
     RunningKernel.get_message = get_message_of_the_living
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not IS_WORKER:
+        shutil.rmtree(os.environ["KIT_RESULTS"], ignore_errors=True)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Cells of a notebook stay together and in order; the comparison comes after all else."""
-    first: dict[object, int] = {}
-    for place, item in enumerate(items):
-        first.setdefault(item.path, place)
-
-    def order(place_and_item: tuple[int, pytest.Item]) -> tuple[bool, int, int]:
-        place, item = place_and_item
-        if item.path.suffix != ".ipynb":
-            return False, place, 0
-        return item.path.stem == "06_comparison", first[item.path], getattr(item, "cell_num", 0)
-
-    items[:] = [item for _, item in sorted(enumerate(items), key=order)]
+    """The comparison reads what the other notebooks write: it comes after all else."""
+    items.sort(key=lambda item: item.path.stem == "06_comparison")  # all others stay in order
 
 
-def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    options = ("nbval", "nbval_lax")
-    if not any(config.getoption(option, default=False) for option in options):
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not any(config.getoption(name, default=False) for name in ("nbval", "nbval_lax")):
         terminalreporter.write_line("notebooks were not run: use `pytest --nbval-lax`")

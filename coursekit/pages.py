@@ -1,73 +1,47 @@
-"""What the kit's HTML pages share: they need nothing else, and nothing in them runs."""
+"""The kit's HTML pages, made from jinja2 templates: each stands alone, and nothing in it runs."""
 
 from __future__ import annotations
 
-import html
+import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-STYLE = Path(__file__).with_name("report.css")
-# Nothing may be fetched and nothing may run: a page is what its file holds.
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-_NUMBER = re.compile(r"[+-]?[\d.,]+(?: ?(?:[%s]|points))?")  # also a share, or seconds
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).with_name("templates")
+_NUMBER = re.compile(r"[+-]?[\d.,]+(?: ?(?:[%s]|points))?")  # also a percentage, or seconds
 
 
-def page(title: str, body: str, style: str = "") -> str:
-    """A whole page around HTML that is safe already; `style` is added to the shared sheet."""
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(title)}</title>
-<style>
-{STYLE.read_text(encoding="utf-8")}
-{style}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+def render(template_name: str, **context: object) -> str:
+    """Render a template of coursekit/templates; every text is escaped but `markupsafe.Markup`.
 
+    Args:
+        template_name: The name of a file such as "report.html.jinja", which extends
+            "base.html.jinja" and may import `table` and `terms` from "macros.html.jinja".
+        **context: What the template uses; a missing name is an error.
 
-def escape(value: object) -> str:
-    """A value as text that is safe in a page, also within an attribute."""
-    return html.escape(str(value))
-
-
-def terms(facts: Mapping[str, str]) -> str:
-    """Names and what is said of each, as a list of terms; what is empty is left out."""
-    rows = "\n".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(fact)}</dd>" for name, fact in facts.items() if fact
-    )
-    return f"<dl>\n{rows}\n</dl>"
-
-
-def table(rows: Sequence[dict[str, str]], caption: str) -> str:
-    """Rows of texts as a table whose first column heads each row; it scrolls when too wide.
-
-    Columns of numbers stand flush right.
+    Returns:
+        The whole page.
     """
-    style = {name: _style([row[name] for row in rows]) for name in rows[0]}
-    head = "".join(f'<th scope="col"{style[name]}>{escape(name)}</th>' for name in rows[0])
-    lines = []
-    for row in rows:
-        (_, first), *others = row.items()
-        cells = "".join(f"<td{style[name]}>{escape(value)}</td>" for name, value in others)
-        lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
-    body = "\n".join(lines)
-    return (
-        f'<div class="wide" role="region" aria-label="{escape(caption)}" tabindex="0">\n'
-        f"<table>\n<caption>{escape(caption)}</caption>\n<thead><tr>{head}</tr></thead>\n"
-        f"<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+    return _environment().get_template(template_name).render(**context)
+
+
+@functools.cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.globals["number_columns"] = number_columns
+    return environment
 
 
-def _style(column: Sequence[str]) -> str:
-    """The attribute that the cells of a column get: a class for one of numbers."""
-    said = [value for value in column if value]
-    return ' class="number"' if said and all(map(_NUMBER.fullmatch, said)) else ""
+def number_columns(rows: Sequence[dict[str, str]]) -> set[str]:
+    """The names of the columns that hold only numbers, or nothing: they stand flush right."""
+    columns = {name: [row[name] for row in rows if row[name]] for name in rows[0]}
+    return {name for name, said in columns.items() if said and all(map(_NUMBER.fullmatch, said))}

@@ -86,7 +86,7 @@ def compare_pairs(results: Sequence[Result]) -> Table:
     """
     rows = []
     for first, second in itertools.combinations(results, 2):
-        if first.ids != second.ids:
+        if first.ids != second.ids or not torch.equal(first.labels, second.labels):
             continue
         only_first = int((first.hits & ~second.hits).sum())
         only_second = int((second.hits & ~first.hits).sum())

@@ -17,10 +17,12 @@ from torchvision.transforms import v2 as transforms
 
 from helpers.errors import KitError
 from helpers.lib.datasets import class_names_of, ids_of, labels_of
+from helpers.lib.devices import choose_device
 from helpers.lib.identity import fingerprint_of
 from helpers.lib.loaders import loader_like, make_loader
 from helpers.lib.picture_store import PictureStore
 from helpers.lib.pictures import check_all
+from helpers.lib.randomness import untouched_randomness
 from helpers.lib.sources import Listing, list_pictures, picture_ids
 from helpers.pictures import (
     IMAGENET,
@@ -75,6 +77,8 @@ class Data:
     ) -> Data:
         """Describe loaders of your own, so that results and figures have names for what they show.
 
+        Networks work with them on the fastest device there is, in float32.
+
         Args:
             loaders: under "train", "val" and, for a test, "test".
             class_names: a text for each label, by default those that the data sets know.
@@ -83,7 +87,8 @@ class Data:
         datasets = {split: loader.dataset for split, loader in loaders.items()}
         if not {"train", "val"} <= set(datasets):
             raise KitError(f'the loaders are {list(datasets)}: give at least "train" and "val"')
-        shape = tuple(getattr(datasets["train"][0][0], "shape", ()))
+        with untouched_randomness():
+            shape = tuple(getattr(datasets["train"][0][0], "shape", ()))
         return cls(
             name=name,
             class_names=list(class_names or class_names_of(list(datasets.values()))),
@@ -96,6 +101,7 @@ class Data:
             ),
             size=shape[-1] if len(shape) == 3 else 0,
             normalization=normalization_of(datasets["val"]),
+            device=choose_device(None),
         )
 
     def _loader(self, split: str) -> DataLoader:
@@ -114,6 +120,10 @@ class Data:
     @property
     def test(self) -> DataLoader:
         return self._loader("test")
+
+    @property
+    def dataloaders(self) -> dict[str, DataLoader]:
+        return self.loaders
 
     @property
     def num_classes(self) -> int:

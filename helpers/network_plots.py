@@ -4,6 +4,7 @@ the last line of a cell to see it."""
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -41,17 +42,15 @@ def plot_batchnorm(
         # cloned, because the ReLU that follows works in place
         lambda _, inputs, output: caught.extend([inputs[0].clone(), output.clone()])
     )
+    before = copy.deepcopy(layer.state_dict())
     with in_eval_mode(model):
         layer.train()  # so that it uses this batch's own mean and standard deviation
-        momentum, layer.momentum = layer.momentum, 0.0  # and leaves the running ones alone
-        counted = layer.num_batches_tracked.clone()
         model(images)
-        layer.momentum = momentum
-        layer.num_batches_tracked.copy_(counted)
+    layer.load_state_dict(before)  # and its running statistics are what they were
     hook.remove()
     figure, axes = new_axes(1, 2, width=9, height=2.8, note=note)
-    order = caught[0].std(dim=(0, 2, 3)).argsort()
-    shown = order[torch.linspace(0, len(order) - 1, channels).long()]
+    ranks = caught[0].std(dim=(0, 2, 3)).argsort()
+    shown = ranks[torch.linspace(0, len(ranks) - 1, channels).long()]
     titles = ("before BatchNorm", "after BatchNorm, before ReLU")
     for axis, values, title in zip(axes[0], caught, titles, strict=True):
         for channel, color in zip(shown, COLORS, strict=False):
@@ -127,6 +126,22 @@ def plot_activations(
         axis.set(title=name, xlabel="epoch")
         axis.legend(frameon=False, fontsize=8, loc="upper left")
     axes[0, 0].set(ylabel="what reaches ReLU")
+    return figure
+
+
+def plot_filters(layer: nn.Conv2d, *, columns: int = 16, note: str = "") -> Figure:
+    """The filters of a first convolution as colour pictures, each stretched to its own range."""
+    filters = layer.weight.detach().cpu()
+    low, high = filters.amin(dim=(1, 2, 3), keepdim=True), filters.amax(dim=(1, 2, 3), keepdim=True)
+    pictures = ((filters - low) / (high - low).clamp(min=1e-8)).permute(0, 2, 3, 1).numpy()
+    rows = -(-len(filters) // columns)
+    figure, axes = new_axes(
+        rows, columns, width=0.55 * columns, height=0.55 * rows + 0.2, note=note
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, picture in zip(axes.flat, pictures, strict=False):
+        axis.imshow(picture)
     return figure
 
 

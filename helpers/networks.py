@@ -57,6 +57,11 @@ class TrainedNetwork:
         return self.result.title
 
     @property
+    def cam_layer(self) -> str:
+        """The layer whose maps say where it looks, "" for none."""
+        return str(self.result.record.get("cam_layer") or "no layer")
+
+    @property
     def sides(self) -> tuple[int, int]:
         """Height and width of the pictures that it takes."""
         height, width = self.result.record["input_shape"][-2:]
@@ -185,7 +190,8 @@ def grad_cam(
             (gradient,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), caught)
     finally:
         hook.remove()
-    return heat_of(caught[0].detach(), gradient, tuple(images.shape[-2:]))
+    height, width = images.shape[-2:]
+    return heat_of(caught[0].detach(), gradient, (height, width))
 
 
 def compare_grad_cam(

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset
 from torchvision.transforms import v2 as transforms
 
+from helpers.lib.datasets import innermost
 from helpers.lib.picture_store import PictureStore
 from helpers.recipes import Augmentation
 
@@ -138,8 +139,7 @@ def denormalize(
 
 def normalization_of(dataset: Dataset) -> Normalization | None:
     """The normalisation in the transform of a data set, None when it has none or hides it."""
-    while isinstance(dataset, Subset | ConcatDataset):
-        dataset = dataset.dataset if isinstance(dataset, Subset) else dataset.datasets[0]
+    dataset = innermost(dataset)
     if isinstance(dataset, Pictures):
         return dataset.normalization
     transform = getattr(dataset, "transform", None)

@@ -67,8 +67,8 @@ class Recipe:
 
     def __str__(self) -> str:
         rows = {field.name: getattr(self, field.name) for field in fields(self)}
-        augment = rows.pop("augment")
-        rows |= {f"augment.{field.name}": getattr(augment, field.name) for field in fields(augment)}
+        del rows["augment"]
+        rows |= {f"augment.{name}": value for name, value in as_dict(self.augment).items()}
         return "\n".join(f"{name:<22} {value}" for name, value in rows.items())
 
 
@@ -80,7 +80,7 @@ _COLUMNS = [
     "weight_decay", "warmup", "label_smoothing", "augment",
 ]  # fmt: skip
 # fmt: off
-_ROWS = {
+_ROWS: dict[str, list[tuple[Any, ...]]] = {
     # profile  px  batch epochs optim  head  backb. decay warm smooth augment
     "bn_cnn": [
         ("full", 128,  32, 110, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR),
@@ -126,7 +126,7 @@ def settings_of(
     changes = changes or {}
     if unknown := set(changes) - set(names):
         raise KitError(f"unknown setting {', '.join(sorted(unknown))}: use {', '.join(names)}")
-    known = as_dict(recipe) | changes
+    known = as_dict(recipe) | dict(changes)
     if missing := [name for name in names if name not in known]:
         raise KitError(f"the recipe has no {', '.join(missing)}: add it to the recipe")
     return {name: known[name] for name in names}

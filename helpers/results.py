@@ -125,26 +125,29 @@ def save_result(
     if weights is not None:
         name_weights(model, weights)
     folder = workspace.results_dir / folder_of(settings)
-    images = torch.stack([data.val.dataset[index][0] for index in (0, -1)])
+    last = data.sizes["val"] - 1
+    images = torch.stack([data.val.dataset[index][0] for index in (0, last)])
     with only_writer(folder.with_name(f".{folder.name}.lock"), f"the result {folder.name}"):
         record = make_record(workspace, settings, model=model, data=data, run=run, score=score)
         record["machine"]["processes"] = processes
         record["input_shape"] = list(images.shape[1:])
         with (  # renamed from the last to the first: without its files no record appears
             written_atomically(folder / "record.json") as record_file,
-            written_atomically(folder / "weights.pt") as weights,
+            written_atomically(folder / "weights.pt") as weights_file,
             written_atomically(folder / "predictions.csv") as predictions,
             written_atomically(folder / "network.pt2") as network,
         ):
-            save_tensors({k: v.cpu() for k, v in model.state_dict().items()}, weights)
+            save_tensors({k: v.cpu() for k, v in model.state_dict().items()}, weights_file)
             text = predictions_csv(score, data.class_names)
             predictions.write_text(text, encoding="utf-8", newline="\n")
             record["files"] = {
                 "predictions.csv": sha256(predictions),
-                "weights.pt": sha256(weights),
+                "weights.pt": sha256(weights_file),
             }
             json_text(record)  # a number that is NaN is to be found before anything is replaced
-            if fault := export_network(model, images, cam_layer, network):
+            layer, fault = export_network(model, images, cam_layer, network)
+            record["cam_layer"] = layer
+            if fault:
                 record["network_fault"] = fault
                 print(f"NOTE: notebook 06 cannot ask this network about pictures ({fault})")
             else:
@@ -251,7 +254,10 @@ def predictions_csv(score: Score, class_names: Sequence[str]) -> str:
 
 
 def load_results(
-    workspace: Workspace, data: Data | None = None, *, extension: str | None = None
+    workspace: Workspace,
+    data: Data | Mapping[str, DataLoader] | None = None,
+    *,
+    extension: str | None = None,
 ) -> list[Result]:
     """Read the results of this profile, in the order of the notebooks; [] when there is none.
 
@@ -266,6 +272,7 @@ def load_results(
     Raises:
         KitError: when a record is damaged, or of another version, profile or student.
     """
+    data = None if data is None else Data.of(data)
     if extension is None:
         paths = [workspace.results_dir / method / "record.json" for method in METHODS]
         paths += sorted(set(workspace.results_dir.glob("*/record.json")) - set(paths))

@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 import scipy
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+)
 
 from helpers.data import Data
 from helpers.errors import KitError
@@ -82,13 +88,16 @@ def test(
         Accuracy, loss, and a prediction for every sample, in the order of the data set.
 
     Raises:
-        KitError: when a label has no column in the logits.
+        KitError: when there is no such split, and when a label has no column in the logits.
     """
-    if isinstance(data, Data):
-        loader = data.loaders[split] if split in data.loaders else data.test
-        device, precision = device or data.device, precision or data.precision
+    if isinstance(data, DataLoader):
+        loader = data
+    elif split not in (loaders := data.loaders if isinstance(data, Data) else data):
+        raise KitError(f"these data have no {split!r} split: it is one of {', '.join(loaders)}")
     else:
-        loader = data if isinstance(data, DataLoader) else Data.of(data).loaders[split]
+        loader = loaders[split]
+    if isinstance(data, Data):
+        device, precision = device or data.device, precision or data.precision
     device = torch.device(device or device_of(model))
     precision = precision_for(model, device, precision or torch.float32)
     move_model(model, device)
@@ -109,8 +118,8 @@ test.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for 
 def in_order(loader: DataLoader) -> tuple[DataLoader, list[str]]:
     """A loader in the order of its data set, and the names of its samples.
 
-    One that shuffles is replaced. One that takes only some samples, or some twice, is taken as it
-    is, and its samples get numbers for names.
+    One that shuffles is replaced. One whose sampler is not known is taken as it is, and its samples
+    get numbers for names.
     """
     batches = loader.sampler if isinstance(loader.sampler, Batches) else loader.batch_sampler
     if isinstance(batches, Batches):
@@ -118,9 +127,11 @@ def in_order(loader: DataLoader) -> tuple[DataLoader, list[str]]:
             loader = loader_like(loader, loader.dataset)
             loader.sampler.shuffle = False  # type: ignore[attr-defined]
         return loader, ids_of(loader.dataset)
-    if isinstance(loader.sampler, RandomSampler) and not loader.sampler.replacement:
+    every = isinstance(loader.sampler, RandomSampler) and not loader.sampler.replacement
+    if every or isinstance(loader.sampler, SubsetRandomSampler):
+        some = sorted(getattr(loader.sampler, "indices", ()))
         loader = DataLoader(
-            loader.dataset,
+            loader.dataset if every else Subset(loader.dataset, some),
             batch_size=loader.batch_size,
             collate_fn=loader.collate_fn,
             num_workers=loader.num_workers,

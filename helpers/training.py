@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from helpers.lib.devices import autocast, device_of, move_images, move_model, pr
 from helpers.lib.loaders import reseed, set_epoch
 from helpers.lib.memory import careful_with_memory
 from helpers.lib.modes import in_eval_mode
-from helpers.lib.preflight import check_before_training
+from helpers.lib.preflight import check_before_training, check_schedule
 from helpers.lib.progress import EpochTable
 from helpers.lib.run_settings import settings_of_run
 from helpers.lib.timer import Timer
@@ -103,10 +103,7 @@ def train_model(
     timer, best = Timer(device), BestWeights()
     history: list[dict[str, float]] = []
 
-    first_loss = check_before_training(
-        model, data.loaders, data.num_classes, criterion, optimizer, scheduler,
-        num_epochs=num_epochs, step_scheduler=step_scheduler,
-    )  # fmt: skip
+    first_loss = check_before_training(model, data.loaders, data.num_classes, criterion, optimizer)
     settings = settings_of_run(
         data.train, criterion, optimizer, scheduler, step_scheduler=step_scheduler,
         device=device, precision=precision, num_epochs=num_epochs, patience=patience,
@@ -117,6 +114,8 @@ def train_model(
         scheduler=scheduler, scaler=scaler, best=best, history=history, first_loss=first_loss,
         feature_seconds=data.feature_seconds, rerun=rerun,
     )  # fmt: skip
+    if saved.is_new:
+        check_schedule(scheduler, num_epochs, len(data.train), step_scheduler)
     table = EpochTable(num_epochs, len(data.train), history=history, note=data.note, show=progress)
     with saved, table:
         for epoch in saved.epochs_left(num_epochs):
@@ -141,7 +140,7 @@ def train_model(
             val = evaluate(model, data.val, criterion, device=device, precision=precision)
             timer.lap("evaluation")
             if scheduler is not None and step_scheduler == "epoch":
-                step_after_epoch(scheduler, val.loss)
+                step_after_epoch(scheduler, val)
             best.keep(model, val.accuracy, epoch)
             history.append(epoch_row(epoch, train, val, learning_rate, timer.take()))
             table.epoch_done(history[-1], is_best=best.epoch == epoch)
@@ -205,35 +204,35 @@ def evaluate(
     return tally
 
 
-def whole_batches(batches: Iterable[Batch]) -> Iterator[Batch]:
+def whole_batches(loader: DataLoader) -> Iterator[Batch]:
     """The batches of an epoch; a last one of a single sample is joined to the one before it.
 
     BatchNorm cannot train on one sample. `load_data` makes no such batch, a plain DataLoader may.
     """
-    waiting: Batch | None = None
-    for images, labels in batches:
-        if waiting is not None and len(labels) == 1 < len(waiting[1]):
-            waiting = torch.cat([waiting[0], images]), torch.cat([waiting[1], labels])
+    before: Batch | None = None
+    for number, (images, labels) in enumerate(loader, start=1):
+        if number == len(loader) - 1:
+            before = images, labels  # held back until the last one is there
             continue
-        if waiting is not None:
-            yield waiting
-        waiting = images, labels
-    if waiting is not None:
-        yield waiting
+        if before is not None and len(labels) == 1 < len(before[1]):
+            images, labels = torch.cat([before[0], images]), torch.cat([before[1], labels])
+        elif before is not None:
+            yield before
+        yield images, labels
 
 
 def start_epoch(loader: DataLoader, epoch: int) -> None:
     """Tell a loader's samplers and its data set the number of the epoch, if they ask for it."""
     for part in (loader.sampler, loader.batch_sampler):
-        if hasattr(part, "set_epoch"):
-            part.set_epoch(epoch)
+        if callable(tell := getattr(part, "set_epoch", None)):
+            tell(epoch)
     set_epoch(loader.dataset, epoch)
 
 
-def step_after_epoch(scheduler: LRScheduler, val_loss: float) -> None:
-    """The step of a schedule that counts epochs; one that watches val loss gets it."""
+def step_after_epoch(scheduler: LRScheduler, val: Tally) -> None:
+    """The step of a schedule that counts epochs; one that watches val sees its loss or accuracy."""
     if isinstance(scheduler, ReduceLROnPlateau):
-        scheduler.step(val_loss)
+        scheduler.step(val.loss if scheduler.mode == "min" else val.accuracy)
     else:
         scheduler.step()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import write_class_folders
+from tools.tiny import write_class_folders
 
 import helpers
 from helpers.data import Data
@@ -15,15 +15,18 @@ from helpers.workspace import Workspace
 
 torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
 
+# What `load_data` wants to know, for pictures of 16 pixels.
+TINY = {"size": 16, "batch_size": 8, "augment": Augmentation(smallest_crop=0.5, flip=0.5)}
+
 
 @pytest.fixture
-def workspace(tmp_path, monkeypatch) -> Workspace:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path / "results"))
     return helpers.start(profile="mini", device="cpu")
 
 
 @pytest.fixture(scope="session")
-def picture_folder(tmp_path_factory) -> Path:
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three class folders of 20 pictures each: 12 train, 4 val and 4 test pictures a class."""
     return write_class_folders(
         tmp_path_factory.mktemp("pictures"), {"blue": 20, "green": 20, "red": 20}
@@ -31,15 +34,9 @@ def picture_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def data(picture_folder, workspace) -> Data:
+def data(picture_folder: Path, workspace: Workspace) -> Data:
     """Pictures of 16 pixels in three classes that are easy to tell apart."""
-    return helpers.load_data(
-        workspace,
-        size=16,
-        batch_size=8,
-        augment=Augmentation(smallest_crop=0.5, flip=0.5),
-        dataset=picture_folder,
-    )
+    return helpers.load_data(workspace, TINY, dataset=picture_folder)
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from coursekit.grading.cells import Cell, Notebook, Question, answer_to, match_cells, questions_in
 from coursekit.grading.labels import Labels
-from coursekit.grading.read import HandIn, LogLine, dig, text_of
+from coursekit.grading.read import HandIn, dig, text_of
+from helpers.lib.cell_log import Entry
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,10 @@ class Measured:
     @property
     def accuracy(self) -> float:
         return self.correct / max(self.total, 1)
+
+    def __str__(self) -> str:
+        """As a notebook prints it."""
+        return f"{self.accuracy:.1%} ({self.correct:,}/{self.total:,})"
 
 
 @dataclass
@@ -58,40 +62,23 @@ class Case:
         }
 
     @cached_property
-    def logs(self) -> dict[str, list[LogLine]]:
-        """By notebook, the lines of the log that are about it.
+    def logs(self) -> dict[str, list[Entry]]:
+        """By notebook, the entries of the log that are about it.
 
-        Not every kernel knows the name of its notebook, and notebooks are renamed: what a session
-        logged under no known name is about the notebook whose cells it ran most of.
+        A session is about the notebook whose cells it ran most of; the log names notebooks, but
+        not every kernel knows that name, and notebooks are renamed.
         """
-        names = {number: {template.name} for number, template in self.templates.items()}
-        for number, notebook in self.hand_in.notebooks.items():
-            names[number].add(posixpath.basename(notebook.name))
-        known = set().union(*names.values())
-        lines = self.hand_in.log or []
-        ran: dict[str, set[str]] = {}  # by session, the cells under no known name
-        for line in lines:
-            if line.notebook not in known:
-                ran.setdefault(line.session, set()).add(line.cell)
-        owners = {session: self._most_of(cells) for session, cells in ran.items()}
-        return {
-            number: [
-                line
-                for line in lines
-                if line.notebook in own
-                or (line.notebook not in known and number in owners[line.session])
-            ]
-            for number, own in names.items()
-        }
-
-    def _most_of(self, cells: set[str]) -> list[str]:
-        """The notebooks that hold most of these cells, by their hashes; [] when none holds any."""
-        shared = {
-            number: len(cells & {cell.digest for cell in notebook.code})
-            for number, notebook in self.hand_in.notebooks.items()
-        }
-        most = max(shared.values(), default=0)
-        return [number for number, count in shared.items() if count == most > 0]
+        codes = {n: {c.digest for c in book.code} for n, book in self.hand_in.notebooks.items()}
+        ran: dict[str, set[str]] = {}
+        for entry in self.hand_in.log or ():
+            ran.setdefault(entry.session, set()).add(entry.cell)
+        logs: dict[str, list[Entry]] = {number: [] for number in codes}
+        for session, cells in ran.items():
+            common = {number: len(cells & code) for number, code in codes.items()}
+            most = max(common.values(), default=0)
+            for number in (number for number, count in common.items() if count == most > 0):
+                logs[number] += [e for e in self.hand_in.log or () if e.session == session]
+        return logs
 
     def own_labels(self, method: str) -> Labels | None:
         """The instructor's labels for a method's pictures, None when there are none."""

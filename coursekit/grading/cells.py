@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -204,10 +204,10 @@ def match_cells(notebook: Notebook, template: Notebook) -> dict[int, Cell]:
     for index, cell in enumerate(template.cells):
         place = found.get(index - 1, -1) + 1
         is_free = place < len(notebook.cells) and place not in taken
-        if index not in found and is_free and (index == 0 or index - 1 in found):
-            if notebook.cells[place].kind == cell.kind:
-                found[index] = place
-                taken.add(place)
+        follows = index not in found and (index == 0 or index - 1 in found)
+        if follows and is_free and notebook.cells[place].kind == cell.kind:
+            found[index] = place
+            taken.add(place)
     return {index: notebook.cells[place] for index, place in sorted(found.items())}
 
 
@@ -230,10 +230,14 @@ def questions_in(templates: Mapping[str, Notebook]) -> dict[str, Question]:
     """Every question of the assignment that has an answer cell, by its key such as "03.2"."""
     questions = {}
     for notebook, template in templates.items():
-        pairs: Iterable[tuple[Cell, Cell | None]] = question_cells(cast(Any, template))
+        pairs = question_cells(cast(Any, template))
         for number, (question, answer) in enumerate(pairs, start=1):
             if answer is not None:
-                place, model = template.cells.index(answer), written_answer(answer.source)
+                place, model = (
+                    template.cells.index(cast(Any, answer)),
+                    written_answer(answer.source),
+                )
+                model = written_answer(answer.source)
                 found = Question(notebook, number, question.source, place, model)
                 questions[found.key] = found
     return questions

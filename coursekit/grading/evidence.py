@@ -18,7 +18,7 @@ from coursekit.grading.printed import (
     table_printed,
 )
 from coursekit.grading.read import dig, text_of
-from coursekit.grading.rubric import Line, share_of
+from coursekit.grading.rubric import Line, fraction_of
 from coursekit.notebooks import MAY_FAIL
 from helpers.recipes import METHODS
 
@@ -27,9 +27,9 @@ NO_LABELS = "not checked: no labels here"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one line found: the share of its points, None when a person has to say; and why."""
+    """What one line found: the fraction of its points, None when a person has to say; and why."""
 
-    share: float | None
+    fraction: float | None
     remark: str = ""
 
 
@@ -41,7 +41,7 @@ def look(case: Case, line: Line) -> Finding:
     elif line.notebook:
         return Finding(None, f"the assignment has no notebook {line.notebook}")
     if line.method and line.method not in case.hand_in.records:
-        return Finding(0, f"there is no record of {METHODS[line.method]}")
+        return Finding(0, f"there is no record of {METHODS[line.method].title}")
     return _LOOKS[line.look](case, line)
 
 
@@ -62,11 +62,11 @@ def _fingerprint(case: Case, line: Line) -> Finding:
     if not found:
         return Finding(0, "there is no record of the data")
     wanted = known[0] if known else max(sorted(found), key=found.count)
-    share = found.count(wanted) / len(METHODS)
-    others = [METHODS[method] for method, value in prints.items() if value != wanted]
+    fraction = found.count(wanted) / len(METHODS)
+    others = [METHODS[method].title for method, value in prints.items() if value != wanted]
     remarks = [f"other pictures or splits: {', '.join(others)}"] * bool(others)
     remarks += [NO_LABELS] * (not known)
-    return Finding(share, "; ".join(remarks))
+    return Finding(fraction, "; ".join(remarks))
 
 
 def _sizes(case: Case, line: Line) -> Finding:
@@ -90,7 +90,7 @@ def _ran(case: Case, line: Line) -> Finding:
     failed = (i for i in wanted if i in matched and matched[i].errors)
     errors = [matched[i].errors[0] for i in failed if MAY_FAIL not in template.cells[i].tags]
     ran = sum(cell.count is not None for cell in there)
-    share = max(ran - len(errors), 0) / max(len(wanted), 1)
+    fraction = max(ran - len(errors), 0) / max(len(wanted), 1)
     remarks = []
     if len(there) < len(wanted):
         remarks.append(f"{len(wanted) - len(there)} of {len(wanted)} code cells are gone")
@@ -99,9 +99,9 @@ def _ran(case: Case, line: Line) -> Finding:
     if ran < len(there):
         remarks.append(f"{len(there) - ran} were not run")
     if not in_order(case.hand_in.notebooks[line.notebook].code):
-        share /= 2
+        fraction /= 2
         remarks.append("the cells did not run once each from top to bottom")
-    return Finding(share, "; ".join(remarks))
+    return Finding(fraction, "; ".join(remarks))
 
 
 def _figures(case: Case, line: Line) -> Finding:
@@ -164,9 +164,8 @@ def _predictions(case: Case, line: Line) -> Finding:
     if measured.fault:
         return Finding(0, measured.fault)
     said = recorded_accuracy(case.hand_in.records[line.method])
-    counted = f"{measured.accuracy:.1%} ({measured.correct:,}/{measured.total:,})"
-    if counted != said:
-        return Finding(0, f"the predictions give {counted}, the record says {said or 'none'}")
+    if str(measured) != said:
+        return Finding(0, f"the predictions give {measured}, the record says {said or 'none'}")
     return Finding(1, "" if measured.checked else NO_LABELS)
 
 
@@ -179,8 +178,8 @@ def _accuracy(case: Case, line: Line) -> Finding:
         return Finding(1, f"{measured.accuracy:.1%} on mini, where any accuracy counts")
     if name != "Flowers102":
         return Finding(None, f"{measured.accuracy:.1%} of {name[:40]}; the bands are Flowers102's")
-    share = share_of(measured.accuracy, line.bands)
-    return Finding(share, f"{measured.accuracy:.1%}")
+    fraction = fraction_of(measured.accuracy, line.bands)
+    return Finding(fraction, f"{measured.accuracy:.1%}")
 
 
 def _table(case: Case, line: Line) -> Finding:
@@ -189,8 +188,8 @@ def _table(case: Case, line: Line) -> Finding:
         return Finding(0, "the comparison table is not printed")
     wrong, missing = table_differences(case, rows)
     remarks = [f"not in the table: {', '.join(missing)}"] * bool(missing) + wrong
-    share = 1 - (len(missing) + len(wrong)) / len(METHODS)
-    return Finding(max(share, 0), "; ".join(remarks))
+    fraction = 1 - (len(missing) + len(wrong)) / len(METHODS)
+    return Finding(max(fraction, 0), "; ".join(remarks))
 
 
 def _answers(case: Case, line: Line) -> Finding:

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 LARGEST_FILE = 2 << 30  # bytes that one file may grow to
 LONGEST_ERROR = 200  # characters
@@ -58,7 +59,7 @@ def limit(memory: int, seconds: float) -> None:
             resource.setrlimit(kind, (value, value))
 
 
-def new_shell():
+def new_shell() -> Any:
     """An IPython shell, which knows what notebooks may hold besides Python, without a history."""
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from coursekit.grading.case import Case
-from coursekit.grading.read import accuracy_of, dig, number_of
+from coursekit.grading.read import accuracy_of, dig, number_of, numbers_of
 from helpers.recipes import METHODS
 
 _ACCURACY = re.compile(r"^test: +accuracy ([\d.]+) ?% \(([\d,]+)/([\d,]+)\)", re.MULTILINE)
@@ -41,8 +41,8 @@ def accuracy_printed(case: Case, notebook: str) -> str | None:
 def recorded_accuracy(record: dict[str, Any]) -> str | None:
     """The test accuracy of a record in the form in which a notebook prints it."""
     accuracy = accuracy_of(record)
-    counts = [number_of(dig(record, "test", name)) for name in ("correct", "total")]
-    if accuracy is None or None in counts:
+    counts = numbers_of(record.get("test"), "correct", "total")
+    if accuracy is None or counts is None:
         return None
     return f"{accuracy:.1%} ({int(counts[0]):,}/{int(counts[1]):,})"
 
@@ -67,8 +67,8 @@ def epochs_printed(case: Case, method: str, notebook: str) -> tuple[int, int]:
 
 def _same_epoch(found: tuple[str, ...], row: dict[str, Any]) -> bool:
     names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-    values = [number_of(row.get(name)) for name in names]
-    if None in values:
+    values = numbers_of(row, *names)
+    if values is None:
         return False
     shown = [f"{values[0]:.3f}", f"{values[1]:.1%}", f"{values[2]:.3f}", f"{values[3]:.1%}"]
     return [found[2], f"{found[3]}%", found[4], f"{found[5]}%"] == shown
@@ -88,8 +88,9 @@ def table_printed(case: Case, notebook: str) -> dict[str, dict[str, str]]:
 def table_differences(case: Case, rows: dict[str, dict[str, str]]) -> tuple[list[str], list[str]]:
     """Where a printed table is not what the records say, and the methods that it lacks."""
     wrong, missing = [], []
-    for method, title in METHODS.items():
-        record, row = case.hand_in.records.get(method), rows.get(title)
+    for name, method in METHODS.items():
+        title = method.title
+        record, row = case.hand_in.records.get(name), rows.get(title)
         if row is None:
             missing.append(title)
             continue

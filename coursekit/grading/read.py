@@ -199,8 +199,8 @@ def _read_result(archive: Archive, hand_in: HandIn, method: str) -> None:
         hand_in.faults.append(f"{table} is missing")
         return
     try:
-        hand_in.predictions[method] = predictions_of(archive.read(table, MOST_TABLE))
         hand_in.hashes[method] = archive.digest(table)
+        hand_in.predictions[method] = predictions_of(archive.read(table, MOST_TABLE))
     except HandInError as error:
         hand_in.faults.append(f"{table}: {error}")
 

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from coursekit.grading.archive import HandInError
@@ -29,11 +29,11 @@ from coursekit.grading.labels import Labels
 from coursekit.grading.read import read_hand_in
 from coursekit.notebooks import MAY_FAIL, METHOD_OF
 from helpers.errors import KitError
+from helpers.lib.cell_log import NOTEBOOK_VARIABLE
 from helpers.lib.files import read_json, write_json
 from helpers.lib.folders import ROOT
 from helpers.lib.identity import FLOWERS
 from helpers.lib.progress import duration
-from helpers.lib.session_log import NOTEBOOK_VARIABLE
 
 EXECUTE = Path(__file__).with_name("execute.py")
 # What a student's process gets of the environment: nothing that could be a key to something.
@@ -46,7 +46,7 @@ NO_NETWORK = ("unshare", "--map-root-user", "--net")
 class Limits:
     """What one hand-in may use while it runs again."""
 
-    minutes: float = 20.0  # for all of its notebooks; the kit's own take three
+    minutes: float = 20.0  # for all of its notebooks; the model solutions take three
     memory: float = 8.0  # GB
 
     def __str__(self) -> str:
@@ -74,10 +74,20 @@ def run_again(
 ) -> list[Rerun]:
     """Execute the notebooks of a hand-in in order, each in a process of its own.
 
-    Whatever goes wrong with one is its outcome, and the next one runs. Raises `KitError` when
-    this machine cannot do it.
+    Args:
+        place: of the hand-in.
+        student: the id that the notebooks find noted down.
+        templates: the instructor's notebooks by number: those of a hand-in that are wanted.
+        labels: the instructor's, by profile.
+        limits: of what it may use.
+
+    Returns:
+        What came of each; whatever goes wrong with one is its outcome, and the next one runs.
+
+    Raises:
+        KitError: this machine cannot do it.
     """
-    hand_in = read_hand_in(place, dict(templates))
+    hand_in = read_hand_in(place, templates)
     ends = time.monotonic() + 60 * limits.minutes
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -151,7 +161,7 @@ def _environment(desk: Path, name: str) -> dict[str, str]:
     }
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
     """End a process and what it has started, as far as that did not leave its group."""
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -174,9 +184,8 @@ def _with_accuracies(
     case = Case(read_hand_in(Place(results, name="results"), {}), {}, dict(labels))
     for rerun in reruns:
         measured = case.measured(METHOD_OF.get(rerun.notebook, ""))
-        good = measured is not None and not measured.fault
-        accuracy = measured.accuracy if good else None
-        yield Rerun(rerun.notebook, rerun.outcome, rerun.seconds, accuracy)
+        is_good = measured is not None and not measured.fault
+        yield replace(rerun, accuracy=measured.accuracy if measured and is_good else None)
 
 
 @functools.cache
@@ -191,30 +200,19 @@ def without_network() -> tuple[str, ...]:
     return NO_NETWORK if tried.returncode == 0 else ()
 
 
-# What is kept, so that the next `grade` has it
-
-
-def kept_path(folder: Path, place: Place) -> Path | None:
-    """Where the reruns of a hand-in are kept; None when it cannot be read."""
-    try:
-        return folder / "rerun" / f"{content_hash(place)}.json"
-    except (HandInError, OSError, KitError):
-        return None
-
-
 def keep(folder: Path, place: Place, reruns: Iterable[Rerun]) -> None:
     """Keep the reruns of a hand-in, for as long as its content is the same."""
-    path = kept_path(folder, place)
-    if path is not None:
-        write_json(path, [asdict(rerun) for rerun in reruns])
+    with contextlib.suppress(HandInError):
+        name = f"{content_hash(place)}.json"
+        write_json(folder / "rerun" / name, [asdict(rerun) for rerun in reruns])
 
 
 def kept(folder: Path, place: Place) -> list[Rerun]:
     """The kept reruns of a hand-in; [] when there are none."""
     if not (folder / "rerun").is_dir():
         return []
-    path = kept_path(folder, place)
     try:
-        return [Rerun(**values) for values in json.loads(path.read_text(encoding="utf-8"))]
-    except (AttributeError, OSError, ValueError, TypeError, RecursionError):
+        text = (folder / "rerun" / f"{content_hash(place)}.json").read_text(encoding="utf-8")
+        return [Rerun(**values) for values in json.loads(text)]
+    except (HandInError, OSError, ValueError, TypeError, RecursionError):
         return []

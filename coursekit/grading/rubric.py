@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import itertools
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from helpers.errors import KitError
+from helpers.lib.records import FRACTION, TEXT, a_list, an_object, first_fault
 from helpers.recipes import METHODS
 
 if sys.version_info >= (3, 11):
@@ -36,8 +36,32 @@ LOOKS: dict[str, tuple[str, ...]] = {
     "table": ("notebook",),
     "answers": ("notebook", "questions"),
 }
-OPTIONAL = ("hint",)
 MOST_POINTS = 1_000_000
+_POINTS = {
+    "type": "number",
+    "minimum": 0,
+    "maximum": MOST_POINTS,
+    "description": f"a number in 0 ... {MOST_POINTS:,}",
+}
+_COMMON = {
+    "key": {**TEXT, "minLength": 1},
+    "title": TEXT,
+    "points": _POINTS,
+    "look": {"enum": list(LOOKS), "description": f"one of {', '.join(LOOKS)}"},
+    "hint": TEXT,
+}
+_BANDS = {**a_list(a_list(FRACTION, 2)), "minItems": 1, "description": "pairs [accuracy, fraction]"}
+_SETTINGS = {
+    "notebook": TEXT,
+    "method": {"enum": list(METHODS), "description": f"one of {', '.join(METHODS)}"},
+    "calls": a_list(TEXT),
+    "questions": a_list({"type": "integer", "description": "a number"}),
+    "bands": _BANDS,
+}
+_LINES = {**a_list(an_object({})), "minItems": 1}
+_SECTION = an_object({"title": TEXT, "line": _LINES}, optional=["title"])
+_SECTIONS = {**a_list(_SECTION), "minItems": 1}
+_RUBRIC = an_object({"title": TEXT, "section": _SECTIONS}, optional=["title"])
 
 
 @dataclass(frozen=True)
@@ -52,7 +76,7 @@ class Line:
     method: str = ""
     calls: tuple[str, ...] = ()  # names of functions whose cells are looked at
     questions: tuple[int, ...] = ()
-    bands: tuple[tuple[float, float], ...] = ()  # (accuracy, share of the points), rising
+    bands: tuple[tuple[float, float], ...] = ()  # (accuracy, fraction of the points), rising
     hint: str = ""  # told to a student who does not get all of it
 
     @property
@@ -77,7 +101,6 @@ class Rubric:
     title: str
     due: datetime.datetime | None
     sections: tuple[Section, ...]
-    digest: str = field(default="", compare=False)  # SHA-256 of its file
 
     @property
     def lines(self) -> list[Line]:
@@ -85,41 +108,52 @@ class Rubric:
 
     @property
     def points(self) -> float:
-        return sum(line.points for line in self.lines)
+        return points_of(self.lines)
 
     @property
     def machine_points(self) -> float:
         """The points that do not wait for a person."""
-        return sum(line.points for line in self.lines if not line.is_read)
+        return points_of([line for line in self.lines if not line.is_read])
+
+
+def points_of(lines: Sequence[Line]) -> float:
+    """The points that lines of a rubric are worth."""
+    return sum(line.points for line in lines)
 
 
 def read_rubric(path: Path | None = None) -> Rubric:
-    """Read a rubric, the default one without `path`.
+    """Read a rubric.
 
-    Raises `KitError` that names the line and the setting that is wrong.
+    Args:
+        path: a TOML file; None is default_rubric.toml, whose head explains what may stand there.
+
+    Returns:
+        Its sections, each with its lines.
+
+    Raises:
+        KitError: it names the line and the setting that is wrong.
     """
     path = Path(path or DEFAULT)
     try:
-        data = path.read_bytes()
-        raw = tomllib.loads(data.decode("utf-8"))
+        raw = tomllib.loads(path.read_bytes().decode("utf-8"))
     except OSError as error:
         raise KitError(f"cannot read the rubric {path}: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
         raise KitError(f"the rubric {path} is not valid TOML: {error}") from None
     try:
-        sections = tuple(_section(section) for section in _tables(raw, "section", "the rubric"))
+        _check(raw, _RUBRIC, "it is no rubric")
+        sections = tuple(map(_section, raw["section"]))
         keys = [line.key for section in sections for line in section.lines]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise KitError(f"two lines have the key {key!r}: give each its own")
-        return Rubric(
-            title=str(raw.get("title", "The assignment")),
-            due=_due(raw.get("due")),
-            sections=sections,
-            digest=hashlib.sha256(data).hexdigest(),
-        )
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise KitError(f"two lines have the key {twice[0]!r}: give each its own")
+        return Rubric(raw.get("title", "The assignment"), _due(raw.get("due")), sections)
     except KitError as error:
         raise KitError(f"the rubric {path}: {error}") from None
+
+
+def _check(raw: Any, schema: dict[str, Any], where: str) -> None:
+    if fault := first_fault(raw, schema):
+        raise KitError(f"{where}: {fault} (see {DEFAULT.name} for an example)")
 
 
 def _due(value: Any) -> datetime.datetime | None:
@@ -130,78 +164,26 @@ def _due(value: Any) -> datetime.datetime | None:
     return value.replace(tzinfo=value.tzinfo or datetime.timezone.utc)
 
 
-def _tables(raw: dict[str, Any], name: str, where: str) -> list[dict[str, Any]]:
-    tables = raw.get(name)
-    if not isinstance(tables, list) or not tables or not all(isinstance(t, dict) for t in tables):
-        raise KitError(f"{where} has no [[{name}]]: see {DEFAULT.name} for an example")
-    return tables
-
-
 def _section(raw: dict[str, Any]) -> Section:
     task = str(raw.get("task", "?"))
-    lines = tuple(_line(line) for line in _tables(raw, "line", f"section {task}"))
-    return Section(task, str(raw.get("title", f"Task {task}")), lines)
+    return Section(task, raw.get("title", f"Task {task}"), tuple(map(_line, raw["line"])))
 
 
 def _line(raw: dict[str, Any]) -> Line:
-    key = raw.get("key")
-    if not isinstance(key, str) or not key:
-        raise KitError(f"a line has no key: {raw!r}")
-    where = f"line {key}"
-    look, points = raw.get("look"), raw.get("points")
-    if not isinstance(look, str) or look not in LOOKS:
-        raise KitError(f"{where}: look = {look!r} is unknown: use one of {', '.join(LOOKS)}")
-    if type(points) not in (int, float) or not 0 <= points <= MOST_POINTS:
-        raise KitError(f"{where}: points = {points!r} is no number in 0 ... {MOST_POINTS:,}")
-    needed = LOOKS[look]
-    _check_names(raw, where, needed)
-    if "method" in needed and raw["method"] not in list(METHODS):
-        raise KitError(f"{where}: unknown method {raw['method']!r}: use {', '.join(METHODS)}")
-    return Line(
-        key=key,
-        title=str(raw.get("title", key)),
-        points=float(points),
-        look=look,
-        notebook=str(raw.get("notebook", "")),
-        method=str(raw.get("method", "")),
-        calls=tuple(_list(raw, "calls", str, where)),
-        questions=tuple(_list(raw, "questions", int, where)),
-        bands=_bands(raw.get("bands"), where) if "bands" in needed else (),
-        hint=str(raw.get("hint", "")),
-    )
+    look = raw.get("look")
+    needed = LOOKS.get(look, ()) if isinstance(look, str) else ()
+    settings = {**_COMMON, **{name: _SETTINGS[name] for name in needed}}
+    schema = {**an_object(settings, optional=["title", "hint"]), "additionalProperties": False}
+    _check(raw, schema, f"line {raw.get('key', '?')!s:.60}")
+    lists = {name: tuple(raw.get(name, ())) for name in ("calls", "questions")}
+    bands = tuple((accuracy, fraction) for accuracy, fraction in raw.get("bands", ()))
+    if not all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(bands)):
+        raise KitError(f"line {raw['key']}: bands = {raw['bands']!r:.80} must be rising")
+    return Line(**{"title": raw["key"], **raw, **lists, "bands": bands})
 
 
-def _check_names(raw: dict[str, Any], where: str, needed: Iterable[str]) -> None:
-    missing = [name for name in needed if name not in raw]
-    if missing:
-        raise KitError(f"{where}: look = {raw['look']!r} needs {' and '.join(missing)}")
-    unknown = sorted(set(raw) - {"key", "title", "points", "look", *needed, *OPTIONAL})
-    if unknown:
-        raise KitError(f"{where}: {', '.join(unknown)} is not used by look = {raw['look']!r}")
-
-
-def _list(raw: dict[str, Any], name: str, kind: type, where: str) -> list[Any]:
-    values = raw.get(name, [])
-    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
-        raise KitError(f"{where}: {name} = {values!r} is no list of {kind.__name__}")
-    return values
-
-
-def _bands(value: Any, where: str) -> tuple[tuple[float, float], ...]:
-    try:
-        bands = tuple((float(accuracy), float(share)) for accuracy, share in value)
-    except (TypeError, ValueError, OverflowError):
-        bands = ()
-    rising = all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(bands))
-    if not bands or not rising or not all(0 <= x <= 1 for band in bands for x in band):
-        raise KitError(
-            f"{where}: bands = {value!r} must be pairs of accuracy and share in 0 ... 1, rising"
-        )
-    return bands
-
-
-def share_of(accuracy: float, bands: tuple[tuple[float, float], ...]) -> float:
-    """The share of the points for an accuracy: straight between the bands, level outside them."""
+def fraction_of(accuracy: float, bands: Sequence[tuple[float, float]]) -> float:
+    """The fraction of the points for an accuracy: straight between bands, level outside them."""
     before = bands[0]
     if accuracy <= before[0]:
         return before[1]

@@ -18,12 +18,12 @@ from coursekit.grading.printed import (
     table_differences,
     table_printed,
 )
-from coursekit.grading.read import LogLine, accuracy_of, dig, number_of, text_of, time_of
-from coursekit.notebooks import COMPARISON, METHOD_OF
+from coursekit.grading.read import accuracy_of, dig, numbers_of, text_of, time_of
+from coursekit.notebooks import COMPARISON
+from helpers.lib.cell_log import Entry
 from helpers.lib.identity import seed_of
 from helpers.recipes import METHODS
 
-NOTEBOOK_OF = {method: number for number, method in METHOD_OF.items()}
 SLACK = 120  # seconds that a record may be older or younger than the cell that wrote it
 
 
@@ -34,6 +34,9 @@ class Flag:
     kind: str
     text: str
     other: str = ""
+
+    def __str__(self) -> str:
+        return f"[{self.kind}] {self.text}" + (f" (with {self.other})" if self.other else "")
 
 
 def flags_of(case: Case) -> list[Flag]:
@@ -49,18 +52,17 @@ def _files(case: Case) -> Iterator[Flag]:
 def _accuracies(case: Case) -> Iterator[Flag]:
     """The notebook, the record, the predictions and their hash must tell the same story."""
     for method, record in case.hand_in.records.items():
-        title, said = METHODS[method], recorded_accuracy(record)
-        shown = accuracy_printed(case, NOTEBOOK_OF[method])
+        title, said = METHODS[method].title, recorded_accuracy(record)
+        shown = accuracy_printed(case, METHODS[method].notebook)
         if shown is not None and shown != said:
             yield Flag("accuracy", f"{title}: the notebook prints {shown}, the record says {said}")
         accuracy = accuracy_of(record)
-        counts = [number_of(dig(record, "test", name)) for name in ("correct", "total")]
-        if accuracy is not None and None not in counts and counts[1]:
-            share = counts[0] / counts[1]
-            if abs(share - accuracy) > 1e-6:
-                yield Flag(
-                    "accuracy", f"{title}: the record's accuracy {accuracy:.4f} is not {share:.4f}"
-                )
+        counts = numbers_of(record.get("test"), "correct", "total")
+        if accuracy is not None and counts is not None and counts[1]:
+            counted = counts[0] / counts[1]
+            if abs(counted - accuracy) > 1e-6:
+                text = f"{title}: the record's accuracy {accuracy:.4f} is not {counted:.4f}"
+                yield Flag("accuracy", text)
         yield from _predictions(case, method, title, said)
 
 
@@ -69,15 +71,12 @@ def _predictions(case: Case, method: str, title: str, said: str | None) -> Itera
     if predictions is None or measured is None:
         return
     wanted = dig(case.hand_in.records[method], "files", "predictions.csv")
-    if wanted != predictions.sha256:
+    if wanted != case.hand_in.hashes[method]:
         yield Flag("predictions", f"{title}: its predictions are not the file that was recorded")
-    counted = f"{measured.accuracy:.1%} ({measured.correct:,}/{measured.total:,})"
-    if said is not None and counted != said:
-        labels = "your labels" if measured.checked else "its own labels"
-        yield Flag(
-            "accuracy",
-            f"{title}: against {labels} the predictions give {counted}, the record says {said}",
-        )
+    if said is not None and str(measured) != said:
+        whose = "your" if measured.checked else "its own"
+        text = f"against {whose} labels the predictions give {measured}, the record says {said}"
+        yield Flag("accuracy", f"{title}: {text}")
     labels = case.own_labels(method)
     if labels is not None:
         pairs = zip(predictions.pictures, predictions.labels.tolist(), strict=True)
@@ -95,10 +94,10 @@ def _table(case: Case) -> Iterator[Flag]:
 
 def _epochs(case: Case) -> Iterator[Flag]:
     for method in case.hand_in.records:
-        seen, wrong = epochs_printed(case, method, NOTEBOOK_OF[method])
+        seen, wrong = epochs_printed(case, method, METHODS[method].notebook)
         if wrong:
             text = f"{wrong} of {seen} printed epochs are not those of the record"
-            yield Flag("history", f"{METHODS[method]}: {text}")
+            yield Flag("history", f"{METHODS[method].title}: {text}")
 
 
 def _seeds(case: Case) -> Iterator[Flag]:
@@ -106,13 +105,14 @@ def _seeds(case: Case) -> Iterator[Flag]:
     if not student:
         return
     wanted = seed_of(student)
-    owners, seeds = {}, {}
+    owners: dict[str, list[str]] = {}
+    seeds: dict[str, list[str]] = {}
     for method, record in case.hand_in.records.items():
         owner, seed = text_of(record.get("student")) or "nobody", f"{record.get('seed')!r:.40}"
         if owner != student:
-            owners.setdefault(owner, []).append(METHODS[method])
+            owners.setdefault(owner, []).append(METHODS[method].title)
         if seed != str(wanted):
-            seeds.setdefault(seed, []).append(METHODS[method])
+            seeds.setdefault(seed, []).append(METHODS[method].title)
     for owner, titles in owners.items():
         yield Flag("student", f"records of {owner!r:.80}: {', '.join(titles)}")
     for seed, titles in seeds.items():
@@ -125,7 +125,7 @@ def _log(case: Case) -> Iterator[Flag]:
     if case.hand_in.log is None:
         return
     for number, notebook in case.hand_in.notebooks.items():
-        logged = {line.cell for line in case.logs[number]}
+        logged = {entry.cell for entry in case.logs[number]}
         # The log begins with the cell that calls start(): what ran before it is unknown to it.
         code = notebook.code
         first = next((i for i, cell in enumerate(code) if "start(" in cell.source), -1)
@@ -145,19 +145,20 @@ def _log(case: Case) -> Iterator[Flag]:
 
 def _dates(case: Case) -> Iterator[Flag]:
     """A record must have been written while a cell of its notebook ran."""
-    for method, record in case.hand_in.records.items():
-        lines = [line for line in case.logs.get(NOTEBOOK_OF[method], []) if line.time is not None]
+    for name, record in case.hand_in.records.items():
+        method = METHODS[name]
+        lines = case.logs.get(method.notebook, [])
         finished = time_of(record.get("finished"))
         if not lines or any(_fits(finished, line) for line in lines):
             continue
         said = f"{finished:%Y-%m-%d %H:%M}" if finished else "no time"
-        yield Flag("date", f"{METHODS[method]}: recorded at {said} UTC, when nothing of it ran")
+        yield Flag("date", f"{method.title}: recorded at {said} UTC, when nothing of it ran")
 
 
-def _fits(finished: datetime.datetime | None, line: LogLine) -> bool:
-    if finished is None or line.time is None:
+def _fits(finished: datetime.datetime | None, line: Entry) -> bool:
+    if finished is None:
         return False
-    return abs((finished - line.time).total_seconds()) <= line.seconds + SLACK
+    return abs((finished - line.ended).total_seconds()) <= line.seconds + SLACK
 
 
 def _machines(case: Case) -> Iterator[Flag]:
@@ -165,7 +166,7 @@ def _machines(case: Case) -> Iterator[Flag]:
     manifest = dig(case.hand_in.manifest, "machine")
     there = {"the manifest": manifest} if isinstance(manifest, dict) else {}
     records = case.hand_in.records
-    there |= {METHODS[method]: dig(record, "machine") for method, record in records.items()}
+    there |= {METHODS[method].title: dig(record, "machine") for method, record in records.items()}
     for key in ("system", "device_name"):
         values = {name: text_of(dig(machine, key)) for name, machine in there.items()}
         if key == "system":

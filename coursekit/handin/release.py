@@ -45,6 +45,9 @@ FOR_INSTRUCTORS = (
     "coursekit/handin/colab.py",
     "coursekit/handin/edition.py",
     "coursekit/handin/release.py",
+    "coursekit/templates/class.html.jinja",
+    "coursekit/templates/feedback.html.jinja",
+    "coursekit/templates/grading.css",
 )
 # ... and, where git cannot be asked, without what running the kit leaves behind.
 LEFT_BEHIND = ("__pycache__", ".ipynb_checkpoints", "flowers-102")

@@ -11,6 +11,7 @@ In its folder, `KEY.pt` holds the state of a run, and `KEY.json` its settings, t
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import math
 import pickle
@@ -28,6 +29,8 @@ from torch.utils.data import DataLoader
 
 from helpers.errors import Interrupted, KitError, WriteError
 from helpers.lib.files import only_writer, read_json, save_tensors, write_json, written_atomically
+from helpers.lib.loaders import generators_of
+from helpers.lib.randomness import random_states, set_random_states
 from helpers.lib.run_settings import describe, differences, digest, flat, shapes
 
 SCHEMA = 2
@@ -41,7 +44,8 @@ class Checkpoint:
     """Keeps a training run safe while the block runs, and says how it goes on.
 
     Without a folder nothing is written. However the block ends before its time, the model is left
-    with the best weights so far; when that was the stop button, `Interrupted` says how to go on.
+    with the best weights so far, and optimizer and schedule as they were before the run, so that
+    the same cell can run again; when that was the stop button, `Interrupted` says how to go on.
     """
 
     def __init__(
@@ -62,21 +66,26 @@ class Checkpoint:
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.loaders, self.model, self.best, self.history = loaders, model, best, history
-        self.keepers: dict[str, Any] = {"optimizer": optimizer, "scaler": scaler}
-        if scheduler is not None:
-            self.keepers["scheduler"] = scheduler
+        self.keepers = {"optimizer": optimizer, "scaler": scaler, "scheduler": scheduler}
         self.first_loss, self.feature_seconds = first_loss, feature_seconds
         self.num_epochs = settings["num_epochs"]
-        self.resumed, self.ended, self.found, self.told = 0, "", {}, False  # type: ignore[var-annotated]
+        self.resumed, self.ended, self.told = 0, "", False
+        self.found: dict[str, Any] = {}
         self.stack = contextlib.ExitStack()
         vars(model).pop("interrupted", None)
         if self.folder is not None:
+            self.fresh = {name: copy.deepcopy(one.state_dict()) for name, one in self._keepers()}
             self.start = {
                 "first weights": digest(model.state_dict()),
                 "random state (torch.manual_seed)": digest(torch.get_rng_state()),
             }
             self.settings = flat(settings) | describe(model, loaders)
             self.path = self._find(rerun)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the run starts with its first epoch, from what it was given."""
+        return not self.found
 
     # Finding the checkpoint of this run
 
@@ -86,6 +95,11 @@ class Checkpoint:
         for path, note in notes.items():
             again = self.start["first weights"] == note.get("left")  # the same cell runs again
             if note["settings"] == self.settings and (again or note["start"] == self.start):
+                if rerun and again and note["start"]["first weights"] != note["left"]:
+                    raise KitError(
+                        "rerun=True starts from the first weights of the network, but this one has "
+                        "been trained already: run the cell that makes it again"
+                    )
                 self.start = note["start"]
                 if not rerun:
                     self.found = self._read(path, again)
@@ -188,11 +202,11 @@ class Checkpoint:
         epoch = len(self.history) + 1
         print(f"going on with epoch {epoch} of {self.num_epochs}: interrupted on {when}")
         self.model.load_state_dict(content["model"])
-        for name, keeper in self.keepers.items():
+        for name, keeper in self._keepers():
             keeper.load_state_dict(content[name])
-        for split, generator in self._generators().items():
-            generator.set_state(content["generators"][split])
-        torch.set_rng_state(content["random state"])
+        for name, generator in self._generators().items():
+            generator.set_state(content["generators"][name])
+        set_random_states(content["random states"])
         if content["device state"] is not None:
             self._device_module().set_rng_state(content["device state"])
         self.resumed += epoch > 1
@@ -231,16 +245,23 @@ class Checkpoint:
         module = self._device_module()
         return {
             "model": self.best.state if is_best else self.model.state_dict(),
-            **{name: keeper.state_dict() for name, keeper in self.keepers.items()},
+            **{name: keeper.state_dict() for name, keeper in self._keepers()},
             "generators": {name: one.get_state() for name, one in self._generators().items()},
-            "random state": torch.get_rng_state(),
+            "random states": random_states(),
             "device state": module.get_rng_state().cpu() if module else None,
         }
 
+    def _keepers(self) -> list[tuple[str, Any]]:
+        """What has a state of its own besides the model, under its name."""
+        return [(name, keeper) for name, keeper in self.keepers.items() if keeper is not None]
+
     def _generators(self) -> dict[str, torch.Generator]:
-        """The generators of the loaders that have one."""
-        pairs = ((split, loader.generator) for split, loader in self.loaders.items())
-        return {split: generator for split, generator in pairs if generator is not None}
+        """The generators of the loaders and of their samplers."""
+        return {
+            f"{split} {number}": generator
+            for split, loader in self.loaders.items()
+            for number, generator in enumerate(generators_of(loader))
+        }
 
     def _device_module(self) -> Any:
         """torch.cuda or torch.mps, where the network is on such a device; else None."""
@@ -274,6 +295,9 @@ class Checkpoint:
                 self.ended = _now()
                 if self.folder is not None:
                     self._write(finished=True)
+        if self.folder is not None:
+            for name, keeper in self._keepers():  # so that the same cell can run again
+                keeper.load_state_dict(self.fresh[name])
         if stopped:
             raise Interrupted(self._how_to_go_on()) from None
 

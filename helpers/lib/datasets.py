@@ -6,9 +6,12 @@ import bisect
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset
 from torchvision.transforms import v2 as transforms
+
+from helpers.lib.randomness import untouched_randomness
 
 
 def labels_of(dataset: Dataset) -> torch.Tensor:
@@ -26,12 +29,15 @@ def labels_of(dataset: Dataset) -> torch.Tensor:
     change = getattr(dataset, "target_transform", None)
     for name in ("targets", "labels", "_labels"):
         kept = getattr(dataset, name, None)
-        if isinstance(kept, Sequence | torch.Tensor) and len(kept) == length and change is None:
+        if not isinstance(kept, Sequence | torch.Tensor | np.ndarray) or change is not None:
+            continue
+        if len(kept) == length:
             try:
                 return torch.as_tensor(kept).long()
             except (TypeError, ValueError):  # texts, say
                 continue
-    return torch.tensor([int(dataset[index][1]) for index in range(length)])
+    with untouched_randomness():
+        return torch.tensor([int(dataset[index][1]) for index in range(length)])
 
 
 def ids_of(dataset: Dataset) -> list[str]:
@@ -48,8 +54,9 @@ def ids_of(dataset: Dataset) -> list[str]:
         if len(set(names)) == len(names):
             return names
         return [f"{number}/{name}" for number, part in enumerate(parts) for name in part]
-    if hasattr(dataset, "ids"):
-        return list(dataset.ids)
+    kept = getattr(dataset, "ids", None)
+    if isinstance(kept, Sequence) and len(kept) == len(dataset):  # type: ignore[arg-type]
+        return [str(name) for name in kept]
     if paths := paths_of(dataset):
         root = Path(getattr(dataset, "root", ""))
         return [
@@ -70,24 +77,34 @@ def paths_of(dataset: Dataset) -> list[Path]:
     if isinstance(dataset, ConcatDataset):
         parts = [paths_of(one) for one in dataset.datasets]
         return [path for part in parts for path in part] if all(parts) else []
-    kept = getattr(dataset, "samples", None)  # of ImageFolder: (path, label)
-    if isinstance(kept, list) and kept and isinstance(kept[0], tuple):
-        return [Path(path) for path, *_ in kept]
-    for name in ("paths", "_image_files", "_images"):
-        if isinstance(kept := getattr(dataset, name, None), list):
+    for name in ("samples", "paths", "_image_files", "_images"):
+        kept = getattr(dataset, name, None)
+        if not isinstance(kept, list):
+            continue
+        if name == "samples":  # of ImageFolder: (path, label)
+            kept = [sample[0] if isinstance(sample, tuple) else sample for sample in kept]
+        if kept and all(isinstance(path, str | Path) for path in kept):
             return [Path(path) for path in kept]
     return []
 
 
 def class_names_of(datasets: Sequence[Dataset]) -> list[str]:
     """The names of the classes: those that a data set has in `classes`, else made of numbers."""
-    for dataset in datasets:
-        while isinstance(dataset, Subset | ConcatDataset):
-            dataset = dataset.dataset if isinstance(dataset, Subset) else dataset.datasets[0]
-        if names := getattr(dataset, "classes", None):
+    inner = [innermost(dataset) for dataset in datasets]
+    for dataset in inner:
+        names = getattr(dataset, "classes", None)
+        if isinstance(names, Sequence) and names:
             return [str(name) for name in names]
-    count = 1 + max(int(labels_of(dataset).max()) for dataset in datasets)
+    known = [getattr(dataset, "num_classes", 0) for dataset in inner]  # FakeData has it
+    count = max(*known, *(1 + int(labels_of(dataset).max()) for dataset in datasets))
     return [f"class {label}" for label in range(count)]
+
+
+def innermost(dataset: Dataset) -> Dataset:
+    """What a Subset or ConcatDataset is made of, the first of several."""
+    while isinstance(dataset, Subset | ConcatDataset):
+        dataset = dataset.dataset if isinstance(dataset, Subset) else dataset.datasets[0]
+    return dataset
 
 
 def picture_of(dataset: Dataset, index: int) -> torch.Tensor:
@@ -109,7 +126,8 @@ def picture_of(dataset: Dataset, index: int) -> torch.Tensor:
     if hasattr(dataset, "picture"):
         picture: torch.Tensor = dataset.picture(index)
         return picture
-    sample = dataset[index][0]
+    with untouched_randomness():
+        sample = dataset[index][0]
     return (
         sample if isinstance(sample, torch.Tensor) else transforms.functional.pil_to_tensor(sample)
     )

@@ -66,7 +66,7 @@ def choose_cam_layer(model: nn.Module, images: torch.Tensor) -> str:
 
 def export_network(
     model: nn.Module, images: torch.Tensor, cam_layer: str | None, path: Path
-) -> str:
+) -> tuple[str, str]:
     """Write a network that maps a batch to its logits, and the maps of a layer, to `path`.
 
     Args:
@@ -76,10 +76,11 @@ def export_network(
         path: of the file, a .pt2.
 
     Returns:
-        "", or why torch.export cannot do it.
+        The name of the layer, "" for none; and "", or why torch.export cannot do it.
     """
     network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     network = network.to(memory_format=torch.contiguous_format)
+    layer = cam_layer or ""
     try:
         layer = choose_cam_layer(network, images) if cam_layer is None else cam_layer
         whole = WithMaps(network, layer) if layer else network
@@ -90,8 +91,9 @@ def export_network(
     except Exception as error:  # whatever torch.export cannot follow
         if why_unwritten(error):
             raise
-        return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]:.200}"
-    return ""
+        reason = (str(error).strip().splitlines() or [""])[0]
+        return layer, f"{type(error).__name__}: {reason:.200}"
+    return layer, ""
 
 
 def load_exported(path: Path) -> nn.Module:

@@ -50,7 +50,7 @@ class _Resuming:
         headers = {"Accept-Encoding": "identity", "User-Agent": "transfer-learning-kit"}
         if kept:
             headers["Range"] = f"bytes={kept}-"
-        bar = tqdm(desc=self.what, unit="B", unit_scale=True)
+        bar = tqdm(desc=self.what, unit="B", unit_scale=True, total=1)  # pooch sets the total
         with self.part.open("ab") as stream, bar:
 
             def begin_anew(answer: requests.Response, **_: Any) -> None:

@@ -54,11 +54,14 @@ def set_epoch(dataset: Dataset, epoch: int) -> None:
 def make_loader(
     dataset: Dataset, batch_size: int, *, seed: int, shuffle: bool, num_workers: int = 0
 ) -> DataLoader:
-    """A DataLoader with a generator of its own, which decides the batches and the augmentation."""
+    """A DataLoader whose sampler has a generator of its own, for the batches and augmentation.
+
+    A loader draws from its own generator as often as it starts workers: they are kept apart.
+    """
     generator = torch.Generator().manual_seed(seed)
     batches = Batches(dataset, batch_size, shuffle=shuffle, generator=generator)
     options: dict[str, Any] = {
-        "generator": generator,
+        "generator": torch.Generator().manual_seed(seed),
         "num_workers": num_workers,
         "persistent_workers": num_workers > 0,
     }
@@ -79,11 +82,12 @@ def makes_batches(dataset: Dataset) -> bool:
 def loader_like(loader: DataLoader, dataset: Dataset) -> DataLoader:
     """A loader of another data set with the batches, seed and workers of `loader`."""
     batches = loader.sampler if isinstance(loader.sampler, Batches) else loader.batch_sampler
-    if not isinstance(batches, Batches) and loader.batch_size is None:
+    batch_size = batches.batch_size if isinstance(batches, Batches) else loader.batch_size
+    if batch_size is None:
         raise KitError("this loader has no batch_size, so none like it can be made of other data")
     return make_loader(
         dataset,
-        getattr(batches, "batch_size", loader.batch_size),
+        batch_size,
         seed=0 if loader.generator is None else loader.generator.initial_seed(),
         shuffle=getattr(batches, "shuffle", True),
         num_workers=loader.num_workers,
@@ -91,6 +95,13 @@ def loader_like(loader: DataLoader, dataset: Dataset) -> DataLoader:
 
 
 def reseed(loader: DataLoader) -> None:
-    """Start a loader's generator again, so that the next run sees the same batches as the last."""
-    if loader.generator is not None:
-        loader.generator.manual_seed(loader.generator.initial_seed())
+    """Start a loader's generators again, so that the next run sees the same batches as the last."""
+    for generator in generators_of(loader):
+        generator.manual_seed(generator.initial_seed())
+
+
+def generators_of(loader: DataLoader) -> list[torch.Generator]:
+    """The generators that a loader and its samplers have, each once."""
+    parts = (loader, loader.sampler, loader.batch_sampler)
+    found = [getattr(part, "generator", None) for part in parts]
+    return list(dict.fromkeys(one for one in found if isinstance(one, torch.Generator)))

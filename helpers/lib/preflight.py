@@ -15,6 +15,7 @@ from helpers.errors import KitError
 from helpers.lib.devices import device_of
 from helpers.lib.memory import is_out_of_memory
 from helpers.lib.modes import in_eval_mode
+from helpers.lib.randomness import untouched_randomness
 
 
 @torch.no_grad()
@@ -24,21 +25,17 @@ def check_before_training(
     num_classes: int,
     criterion: nn.Module,
     optimizer: Optimizer,
-    scheduler: LRScheduler | None,
-    *,
-    num_epochs: int,
-    step_scheduler: str,
 ) -> float:
     """Run a batch of val through the model where it is; returns its loss, in nats.
 
-    Raises `KitError` when the optimizer is another network's, when the pictures are too small, when
-    the logits do not have a column for each class, and when the schedule is not as long as the run.
+    Raises `KitError` when the optimizer is another network's, when the pictures are too small, and
+    when the logits do not have a column for each class.
     """
     check_optimizer(model, optimizer)
-    check_schedule(scheduler, num_epochs, len(loaders["train"]), step_scheduler)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise KitError("nothing to train: every parameter is frozen")
-    samples, labels = next(iter(loaders["val"]))
+    with untouched_randomness():
+        samples, labels = next(iter(loaders["val"]))
     device = device_of(model)
     try:
         with in_eval_mode(model):

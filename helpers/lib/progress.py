@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from types import TracebackType
 from typing import TypeVar
 
@@ -156,7 +156,8 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
 
     In a notebook the bar ends as one line that says what was done and how long it took.
     """
-    total = len(items) if total is None else total
+    if total is None and isinstance(items, Sized):
+        total = len(items)
     if not in_notebook():
         yield from tqdm(items, description, total, leave=False, delay=QUIET)
         return

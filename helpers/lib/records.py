@@ -137,6 +137,9 @@ def _in_words(error: Any) -> str:
     if error.validator == "required":
         lacking = [key for key in error.validator_value if key not in error.instance]
         return f"it has no {'.'.join(filter(None, [place, lacking[0]]))}"
+    if error.validator == "additionalProperties":
+        unknown = sorted(map(str, set(error.instance) - set(error.schema["properties"])))
+        return f"{_short(', '.join(unknown))} is not used here"
     wanted = error.schema.get("description", error.validator_value)
     return f"its {place or 'content'} is {_short(repr(error.instance))}, not {wanted}"
 

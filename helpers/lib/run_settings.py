@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import math
 import re
 from collections.abc import Mapping
+from types import CodeType, FunctionType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from helpers.lib.datasets import ids_of, labels_of
+from helpers.lib.datasets import ids_of, innermost, labels_of
 from helpers.lib.devices import name_of
 from helpers.lib.identity import kit_version
+from helpers.lib.loaders import generators_of
 
+NO_VALUE = object()
+LIBRARIES = ("torch", "torchvision", "helpers", "efficientnet_pytorch", "builtins")
 SHORTEST_TEXT = 40  # characters: longer values are named but not shown
 # Of a schedule: how far it is, not what it is.
 PROGRESS = ("last_epoch", "best", "num_bad_epochs", "cooldown_counter", "last_lr")
@@ -35,9 +42,7 @@ def settings_of_run(
 ) -> dict[str, Any]:
     """What a run is made of, in plain JSON types, read off the objects themselves."""
     return {
-        "criterion": {"name": _name(criterion), **_simple(vars(criterion))}
-        if hasattr(criterion, "__dict__")
-        else {"name": _name(criterion)},
+        "criterion": {"name": _name(criterion), **_criterion(criterion)},
         "optimizer": {
             "name": _name(optimizer),
             "groups": [_group(group) for group in optimizer.param_groups],
@@ -79,19 +84,37 @@ def _name(value: object) -> str:
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
-def _simple(values: dict[str, Any]) -> dict[str, Any]:
-    """The public values that JSON has."""
-    return {
-        name: value
+def _simple(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The public values that JSON has, or almost."""
+    plain = {
+        name: _plain(value)
         for name, value in values.items()
-        if not name.startswith("_") and name != "training" and _is_simple(value)
+        if not name.startswith("_") and name != "training"
     }
+    return {name: value for name, value in plain.items() if value is not NO_VALUE}
 
 
-def _is_simple(value: Any) -> bool:
+def _plain(value: Any) -> Any:
+    """A value in JSON's types, or NO_VALUE for what has no such form."""
+    if isinstance(value, torch.Tensor | np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        found: Any = {str(key): _plain(one) for key, one in value.items()}
+        return NO_VALUE if NO_VALUE in found.values() else found
     if isinstance(value, list | tuple):
-        return all(map(_is_simple, value))
-    return value is None or isinstance(value, bool | int | float | str)
+        found = [_plain(one) for one in value]
+        return NO_VALUE if NO_VALUE in found else found
+    return NO_VALUE
+
+
+def _criterion(criterion: nn.Module) -> dict[str, Any]:
+    """The settings of a loss and the tensors that it holds, such as weights of the classes."""
+    tensors = criterion.state_dict() if isinstance(criterion, nn.Module) else {}
+    return _simple(getattr(criterion, "__dict__", {})) | _simple(tensors)
 
 
 def _group(group: dict[str, Any]) -> dict[str, Any]:
@@ -106,18 +129,21 @@ def _group(group: dict[str, Any]) -> dict[str, Any]:
 
 def _schedule(scheduler: LRScheduler) -> dict[str, Any]:
     values = _simple(scheduler.state_dict())
+    if functions := getattr(scheduler, "lr_lambdas", None):
+        values["functions"] = digest([code_of(one) for one in functions])[:16]
     return {name: value for name, value in values.items() if name not in PROGRESS}
 
 
 def describe(model: nn.Module, loaders: Mapping[str, DataLoader]) -> dict[str, str]:
     """The network and the samples of a run as texts, to be compared with those of another."""
     frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
-    generator = loaders["train"].generator
+    seeds = [one.initial_seed() for one in generators_of(loaders["train"])]
     facts = {
         "version of the kit": kit_version(),
         "version of torch": torch.__version__,
         "network": digest([_text(model), frozen, list(shapes(model.state_dict()).items())]),
-        "seed of the batches": str(None if generator is None else generator.initial_seed()),
+        "code of the network": digest([code_of(layer) for layer in model.modules()]),
+        "seed of the batches": str(seeds[-1] if seeds else None),
     }
     for split in ("train", "val"):
         dataset = loaders[split].dataset
@@ -128,10 +154,41 @@ def describe(model: nn.Module, loaders: Mapping[str, DataLoader]) -> dict[str, s
 
 def _content(dataset: Dataset) -> tuple[str, str]:
     """The transform of a data set, and a digest of the tensors that it holds."""
-    while isinstance(dataset, Subset | ConcatDataset):
-        dataset = dataset.dataset if isinstance(dataset, Subset) else dataset.datasets[0]
+    dataset = innermost(dataset)
     tensors = dataset.tensors if isinstance(dataset, TensorDataset) else ()
-    return _text(getattr(dataset, "transform", None)), digest(list(tensors))
+    transform = getattr(dataset, "transform", None)
+    steps = [transform, *getattr(transform, "transforms", [])]
+    code = [code_of(one) for one in (dataset, *steps)]
+    return f"{_text(transform)} {digest(code)[:16]}", digest(list(tensors))
+
+
+def code_of(value: object) -> list[Any]:
+    """What Python makes of a function of one's own, or of the methods of an object's class.
+
+    Neither comments nor docstrings make a difference. [] for what comes with torch and this kit:
+    their versions are noted.
+    """
+    if isinstance(value, FunctionType):
+        return _bytes_of(inspect.unwrap(value).__code__, value.__doc__)
+    found = []
+    for kind in type(value).__mro__:
+        if kind.__module__.partition(".")[0] not in LIBRARIES:
+            found += [code_of(one) for one in vars(kind).values() if isinstance(one, FunctionType)]
+    function = getattr(value, "lambd", None)  # of transforms.Lambda
+    return [*found, code_of(function)] if isinstance(function, FunctionType) else found
+
+
+def _bytes_of(code: CodeType, docstring: str | None = None) -> list[Any]:
+    """The instructions of a function, the names in it and its constants."""
+    constants: list[Any] = []
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            constants.append(_bytes_of(one))
+        elif isinstance(one, frozenset):
+            constants.append(sorted(map(str, one)))  # their order is another in each process
+        elif one is not None and one != docstring:
+            constants.append(str(one))
+    return [code.co_code.hex(), list(code.co_names), constants]
 
 
 def differences(before: dict[str, str], now: dict[str, str]) -> str:

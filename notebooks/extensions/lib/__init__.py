@@ -12,9 +12,7 @@ from lib.compact_networks import (
 from lib.data import load_small, only_classes
 from lib.fault_lab import FaultLab, train_one_epoch
 from lib.figures import (
-    plot_accuracy_against_count,
     plot_claims,
-    plot_costs,
     plot_faults,
     plot_with_and_without,
     show_grad_cam,
@@ -32,9 +30,7 @@ __all__ = [
     "load_small",
     "newnet",
     "only_classes",
-    "plot_accuracy_against_count",
     "plot_claims",
-    "plot_costs",
     "plot_faults",
     "plot_with_and_without",
     "resnet_heavy",

@@ -16,6 +16,7 @@ from helpers.lib.identity import fingerprint_of
 from helpers.lib.loaders import loader_like
 from helpers.lib.sources import list_small_pictures
 from helpers.pictures import Normalization, Pictures, eval_transform
+from helpers.tour import channel_statistics
 from helpers.workspace import Workspace
 from lib.recipes import ExtensionRecipe, SmallAugmentation
 

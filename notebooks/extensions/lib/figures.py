@@ -7,69 +7,17 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import torch
-from helpers.networks import grad_cam
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 from torch import nn
 
 from helpers.data import Data
 from helpers.lib.devices import device_of
-from helpers.lib.figures import BLUE, COLORS, GREY, MARKERS, VERMILLION, as_array, new_axes
+from helpers.lib.figures import BLUE, COLORS, GREY, VERMILLION, as_array, new_axes
 from helpers.lib.modes import in_eval_mode
+from helpers.networks import grad_cam, lay_over
 from helpers.pictures import denormalize
-from helpers.results import Result
 from lib.fault_lab import WITH, WITHOUT, Finding
-
-
-def plot_costs(results: Sequence[Result], costs: Mapping[str, Sequence[float]]) -> Figure:
-    """Test accuracy of each result, with its 95 % interval, against costs of several kinds.
-
-    Args:
-        results: of `load_results`.
-        costs: under the name of its axis, the numbers of a panel, in the order of `results`.
-    """
-    note = results[0].record["data"]["note"]
-    figure, axes = new_axes(1, len(costs), width=10, height=3.4, note=note)
-    for axis, (name, values) in zip(axes[0], costs.items(), strict=True):
-        axis.sharey(axes[0, 0])
-        for result, value, color, marker in zip(results, values, COLORS, MARKERS, strict=False):
-            accuracy, (low, high) = (result.record["test"][key] for key in ("accuracy", "interval"))
-            axis.errorbar(
-                value, accuracy, yerr=[[accuracy - low], [high - accuracy]],
-                fmt=marker, color=color, capsize=3, label=result.title,
-            )  # fmt: skip
-        axis.set(xscale="log", xlabel=name)
-        axis.margins(x=0.15)
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(EngFormatter(sep=""))  # 500k, 2M
-        axis.xaxis.set_minor_locator(NullLocator())
-    axes[0, 0].set(ylabel="test accuracy")
-    handles = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside upper center", ncols=4, frameon=False, fontsize=8)
-    return figure
-
-
-def plot_accuracy_against_count(
-    curves: Mapping[str, Mapping[int, float]], *, note: str = ""
-) -> Figure:
-    """Val accuracy against the number of training pictures a class, by method.
-
-    Args:
-        curves: under the name of a method, the accuracy (0 ... 1) for each count of pictures.
-        note: stands below the figure.
-    """
-    figure, axes = new_axes(width=5, height=2.8, note=note)
-    axis = axes[0, 0]
-    for (name, curve), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
-        axis.plot(list(curve), list(curve.values()), f"{marker}-", color=color, label=name)
-    axis.set(xlabel="training pictures a class", ylabel="val accuracy", ylim=(0, 1.15))
-    axis.set_xscale("log")
-    counts = sorted({count for curve in curves.values() for count in curve})
-    axis.set_xticks(counts, [str(count) for count in counts])
-    axis.minorticks_off()
-    axis.legend(frameon=False, fontsize=8)
-    return figure
 
 
 def show_grad_cam(
@@ -104,7 +52,7 @@ def show_grad_cam(
             axis.axis("off")
         row[0].set_title(data.class_names[int(labels[place])], fontsize=8)
         for rank, axis in enumerate(row[1:]):
-            axis.imshow(heats[rank][place].numpy(), cmap="inferno", vmin=0, vmax=1, alpha=0.6)
+            lay_over(axis, heats[rank][place])
             guess = data.class_names[int(likeliest[place, rank])]
             axis.set_title(f"{guess}? {chances[place, rank]:.0%}", fontsize=8)
     return figure

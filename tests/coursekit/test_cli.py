@@ -1,0 +1,181 @@
+"""The command line: help, exit statuses, one line for bad input, and what `check` finds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coursekit import check, notebooks
+from coursekit.__main__ import main
+from helpers.lib.weights import IMAGENET
+from tools.made_up import write_notebook
+from tools.tiny import write_class_folders
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders of our own, with one notebook that is there but never run."""
+    write_notebook(tmp_path / "notebooks", "01_a", "x = 1")
+    monkeypatch.setattr(notebooks, "NOTEBOOK_FOLDER", tmp_path / "notebooks")
+    for name in ("results", "data"):
+        monkeypatch.setenv(f"KIT_{name.upper()}", str(tmp_path / name))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("KIT_PROFILE", "mini")
+    return tmp_path
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+def without(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command where a package is not installed."""
+    return python(
+        f"import sys; sys.modules[{module!r}] = None\n"
+        f"from coursekit.__main__ import main; sys.exit(main({list(arguments)}))"
+    )
+
+
+def test_help_waits_for_nothing() -> None:
+    code = (
+        "import sys; from coursekit.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print(sorted({'torch', 'helpers', 'nbformat'} & {*sys.modules}))"
+    )
+    done = python(code)
+    assert done.stdout.startswith("usage: python -m coursekit")
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_starting_loads_no_figures() -> None:
+    done = python("import sys, helpers; helpers.start(); print('matplotlib.pyplot' in sys.modules)")
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "train", "download", "check", "submit", "release", "grade"]
+)
+def test_help_of_commands(command: str, capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    assert end.value.code == 0
+    assert f"usage: python -m coursekit {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run --profile huge", "invalid choice: 'huge'"),
+        ("grade here --workers 0", "argument --workers: 0: use at least 1"),
+        ("grade here --rerun-minutes -1", "argument --rerun-minutes: -1: use more than 0"),
+        ("bake", "invalid choice: 'bake'"),
+    ],
+)
+def test_what_no_command_understands(
+    command: str, said: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(command.split())
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("run --notebooks 77", "no notebook '77': there are 01_a"),
+        ("run --extensions", "extensions: fetch the kit again"),
+        ("run", "unknown profile 'huge': use 'mini' or 'full'"),
+        ("train --method bake", "'bake'"),
+        ("download --dataset Roses", "no data set 'Roses': use one of Flowers102, "),
+        ("release --out .", ". is in use: name a new or empty folder"),
+        ("grade nowhere", "nowhere"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    command: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    if command == "run":
+        monkeypatch.setenv("KIT_PROFILE", "huge")
+    assert main(command.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and said in line
+
+
+def test_check_prints_and_returns(capsys: pytest.CaptureFixture) -> None:
+    assert main(["check"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith(("[ok]", "[missing]", "[problem]")) for line in lines[:-1])
+    for beginning in ("[ok]      Python 3", "[missing] Flowers102", "[missing] weights of resnet18",
+                      "[ok]      mini profile: 720 drawings", "[ok]      1 notebooks"):  # fmt: skip
+        assert any(line.startswith(beginning) for line in lines), beginning
+    assert lines[-1] == "The mini profile can run."
+
+
+def test_check_finds_what_is_wrong(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (place / "data" / "flowers-102").mkdir(parents=True)
+    (place / "data" / "flowers-102" / "setid.mat").touch()
+    file = IMAGENET["resnet18"].path
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"not weights")
+    (place / "requirements.txt").write_text("torch>=99\nno_such_package_here\n-e .\n# remark\n")
+    monkeypatch.setattr(check, "ROOT", place)
+    assert main(["check"]) == 1
+    problems = [line for line in capsys.readouterr().out.splitlines() if "[problem]" in line]
+    assert len(problems) == 4
+    for text in (">=99 is wanted", "not installed", "is incomplete", "is not the published file"):
+        assert any(text in line for line in problems)
+
+
+@pytest.mark.parametrize("package", ["torch", "nbformat"])
+def test_check_goes_on_without_packages(package: str) -> None:
+    done = without(package, "check")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.count("cannot look further") == 1
+    assert "[ok]      Python 3" in done.stdout and "matplotlib" in done.stdout
+
+
+def test_check_tells_of_what_was_interrupted(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("KIT_MIRROR", "https://files.example.edu/kit")
+    checkpoints = IMAGENET["resnet18"].path.parent
+    for folder in (checkpoints, place / "data" / "decoded", place / "results" / "mini"):
+        folder.mkdir(parents=True)
+    (checkpoints / "resnet18.pth.part").write_bytes(bytes(1_200_000))
+    (place / "results" / "mini" / ".record.json.abc.part").write_bytes(bytes(300_000))
+    (place / "data" / "decoded" / "set.pixels").write_bytes(bytes(2_500_000))
+    assert main(["check"]) == 0
+    said = capsys.readouterr().out
+    assert "[ok]      1.2 MB of resnet18.pth are kept of a download" in said
+    assert "files that were not finished: 1, 0.3 MB" in said
+    assert "2.5 MB of decoded pictures" in said
+    assert "downloads ask KIT_MIRROR first: https://files.example.edu/kit" in said
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="it may write everywhere")
+def test_check_tells_of_folders_that_cannot_be_written(
+    place: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (place / "results").mkdir(mode=0o500)
+    assert main(["check"]) == 1
+    assert "results cannot be written: set KIT_RESULTS" in capsys.readouterr().out
+
+
+def test_check_looks_at_a_folder_of_ones_own(place: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = write_class_folders(place / "data" / "mine", {"a": 5, "b": 5})
+    (folder / "a" / "empty.jpg").touch()
+    assert main(["check", "--dataset", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "[problem] left out of mine: a/empty.jpg (no picture that can be read, or empty)" in said
+    assert "[ok]      mine: 10 pictures of 2 classes can be used" in said
+    assert main(["check", "--dataset", "yours"]) == 0
+    assert "[problem] no data set 'yours': use one of" in capsys.readouterr().out
+    assert main(["check", "--dataset", "Flowers102"]) == 0
+    assert "[ok]      Flowers102 (drawn): 720 pictures of 12" in capsys.readouterr().out

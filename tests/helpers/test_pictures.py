@@ -1,0 +1,294 @@
+"""Picture files: every kind is read as RGB, and a damaged one is named before it is needed."""
+
+from __future__ import annotations
+
+import io
+import struct
+import sys
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from helpers.errors import KitError
+from helpers.lib.pictures import (
+    TURNS,
+    check_all,
+    decode,
+    decode_each,
+    scaled_size,
+    sort_out,
+)
+
+
+def gradient(width: int, height: int) -> Image.Image:
+    """Red grows to the right, green downwards."""
+    x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
+    return Image.fromarray(np.stack([x, y, np.full_like(x, 80)], axis=2).astype(np.uint8))
+
+
+def jpeg(width: int = 64, height: int = 48) -> bytes:
+    stream = io.BytesIO()
+    gradient(width, height).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        ("RGB", "jpg"), ("L", "jpg"), ("CMYK", "jpg"), ("RGB", "png"), ("L", "png"), ("1", "png"),
+        ("LA", "png"), ("RGBA", "png"), ("P", "png"), ("P", "gif"), ("RGB", "bmp"), ("RGB", "tif"),
+        ("RGB", "webp"), ("RGB", "ppm"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(("width", "height"), [(50, 40), (33, 300)])
+def test_every_kind_of_picture_becomes_rgb(tmp_path, mode, suffix, width, height):
+    path = tmp_path / f"picture.{suffix}"
+    gradient(width, height).convert(mode).save(path)
+    assert check_all([path], "checking") == [(width, height)]
+    picture = decode(path, 16)
+    assert picture.dtype == torch.uint8
+    assert picture.shape[0] == 3
+    assert min(picture.shape[1:]) == 16
+    scale = 16 / min(width, height)
+    assert abs(picture.shape[1] - height * scale) <= 0.5
+    assert abs(picture.shape[2] - width * scale) <= 0.5
+
+
+def test_sixteen_bit_pictures_keep_their_shades(tmp_path):
+    path = tmp_path / "picture.png"
+    shades = np.linspace(0, 65535, 64).astype(np.uint16)[None].repeat(48, axis=0)
+    Image.fromarray(shades).save(path)
+    picture = decode(path, 16)
+    assert picture.dtype == torch.uint8
+    assert picture.shape == (3, 16, 21)
+    assert abs(float(picture.float().mean()) - 127.5) < 5
+    assert len(picture[0, 8].unique()) == 21
+
+
+def test_large_jpegs_are_decoded_smaller_but_look_the_same(tmp_path):
+    path = tmp_path / "picture.jpg"
+    gradient(1200, 800).save(path)
+    picture = decode(path, 64)
+    plain = gradient(1200, 800).resize((96, 64), Image.Resampling.BILINEAR)
+    plain = torch.from_numpy(np.array(plain)).permute(2, 0, 1)
+    assert picture.shape == plain.shape == (3, 64, 96)
+    assert (picture.float() - plain.float()).abs().mean() < 3
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_truncated_jpeg_is_named_before_it_is_needed(tmp_path, kept):
+    good, bad = tmp_path / "good.jpg", tmp_path / "bad.jpg"
+    whole = jpeg(256, 256)
+    good.write_bytes(whole)
+    bad.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(KitError, match=r"1 of 2 pictures.*bad\.jpg") as caught:
+        check_all([good, bad], "checking")
+    assert "good.jpg" not in str(caught.value)
+
+
+@pytest.mark.parametrize("extra", [1, 100, 5000])
+def test_bytes_after_the_end_of_a_jpeg_do_no_harm(tmp_path, extra):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(jpeg() + bytes(extra))
+    assert check_all([path], "checking") == [(64, 48)]
+    assert decode(path, 12).shape == (3, 12, 16)
+
+
+def test_many_damaged_pictures_are_counted(tmp_path):
+    paths = [tmp_path / f"{number}.jpg" for number in range(7)]
+    for path in paths[:5]:
+        path.touch()
+    for path in paths[5:]:
+        path.write_bytes(jpeg())
+    with pytest.raises(KitError) as caught:
+        check_all(paths, "checking")
+    message = str(caught.value)
+    assert message.startswith("5 of 7 pictures")
+    assert "0.jpg" in message
+    assert "and 2 more" in message
+    assert "6.jpg" not in message
+
+
+def test_pictures_are_decoded_under_their_own_index(tmp_path):
+    paths: list[Path] = []
+    for shade in range(20):
+        paths.append(tmp_path / f"{shade}.png")
+        Image.new("RGB", (20, 20), (shade, 0, 0)).save(paths[-1])
+    decoded: dict[int, torch.Tensor] = {}
+    decode_each(paths, 16, decoded.__setitem__, "decoding")
+    assert {index: int(picture[0, 0, 0]) for index, picture in decoded.items()} == {
+        shade: shade for shade in range(20)
+    }
+
+
+# Upright
+
+
+def turned(orientation: object, suffix: str, folder: Path) -> Path:
+    """A picture that a camera has stored with that orientation in its EXIF data."""
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    path = folder / f"picture.{suffix}"
+    gradient(60, 40).save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", [None, 1, *TURNS])
+def test_a_picture_is_upright_in_its_size_and_its_pixels(tmp_path, suffix, orientation):
+    path = turned(orientation, suffix, tmp_path)
+    upright = gradient(60, 40)
+    if orientation in TURNS:
+        upright = upright.transpose(TURNS[orientation])
+    assert upright.size == ((40, 60) if orientation in (5, 6, 7, 8) else (60, 40))
+    assert check_all([path], "") == [upright.size]
+    assert sort_out([path], "") == ({path: upright.size}, {})
+    picture = decode(path, 20)
+    width, height = scaled_size(upright.size, 20)
+    assert picture.shape == (3, height, width)
+    plain = torch.from_numpy(np.array(upright.resize((width, height)))).permute(2, 0, 1)
+    assert (picture.float() - plain.float()).abs().mean() < 4
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_orientations_that_there_are_not_change_nothing(tmp_path, orientation):
+    assert check_all([turned(orientation, "jpg", tmp_path)], "") == [(60, 40)]
+
+
+def test_damaged_exif_data_do_not_spoil_a_picture(tmp_path):
+    path = tmp_path / "picture.jpg"
+    gradient(60, 40).save(path, exif=b"Exif\0\0II*\0\xff\xff\xff\xff and nothing more")
+    assert check_all([path], "") == [(60, 40)]
+    assert decode(path, 20).shape == (3, 20, 30)
+
+
+# Odd pictures that are used rightly
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L", "1"])
+def test_what_is_transparent_becomes_white(tmp_path, mode):
+    path = tmp_path / "picture.png"
+    if mode in ("RGBA", "LA"):
+        image = Image.new("RGBA", (30, 20), (0, 0, 0, 0)).convert(mode)
+        image.paste(Image.new("RGBA", (15, 20), (0, 0, 0, 255)).convert(mode), (0, 0))
+        image.save(path)
+    else:  # one of its colours is the transparent one
+        image = Image.new("P" if mode == "P" else "L", (30, 20), 1 if mode == "P" else 9)
+        image.paste(0, (0, 0, 15, 20))
+        if mode == "P":
+            image.putpalette([0, 0, 0, 10, 10, 10])
+        if mode == "1":
+            image = image.point(lambda shade: 255 * (shade > 5)).convert("1")
+        image.save(path, transparency={"P": 1, "L": 9, "1": 255}[mode])
+    picture = decode(path, 20).float()
+    assert picture[:, :, :12].max() < 30
+    assert picture[:, :, 18:].min() > 225
+
+
+def test_of_an_animation_the_first_picture_is_taken(tmp_path):
+    frames = [Image.new("RGB", (30, 20), colour) for colour in ("red", "lime", "blue")]
+    for suffix in ("gif", "webp", "png", "tif"):
+        path = tmp_path / f"picture.{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        with Image.open(path) as image:
+            assert image.n_frames == 3
+        assert sort_out([path], "") == ({path: (30, 20)}, {})
+        red, green, blue = decode(path, 20).float().mean(dim=(1, 2)).tolist()
+        assert red > 240
+        assert green < 15
+        assert blue < 15
+
+
+def test_a_large_picture_is_used_without_a_warning(tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(png_of_size(10_000, 9_500))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_all([path], "") == [(10_000, 9_500)]
+
+
+# Those that cannot be used
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """The beginning of a PNG that says it has that size."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+def whole_file(suffix: str, folder: Path) -> bytes:
+    rng = np.random.default_rng(0)
+    path = folder / f"whole.{suffix}"
+    Image.fromarray(rng.integers(0, 255, (90, 120, 3), dtype=np.uint8)).save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp", "tif", "ppm", "gif"])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.95])
+def test_a_file_cut_short_is_sorted_out_before_it_is_needed(tmp_path, suffix, kept):
+    whole = whole_file(suffix, tmp_path)
+    bad = tmp_path / f"bad.{suffix}"
+    bad.write_bytes(whole[: int(kept * len(whole))])
+    good, faults = sort_out([tmp_path / f"whole.{suffix}", bad], "")
+    assert list(good) == [tmp_path / f"whole.{suffix}"]
+    assert list(faults) == [bad]
+    assert faults[bad]
+    assert str(tmp_path) not in faults[bad]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "no picture that can be read, or empty"),
+        (b"<svg></svg>", "no picture that can be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no picture that can be read"),
+        (png_of_size(20_000, 10), "20,000 x 10 pixels, too long and narrow"),
+        (png_of_size(20_000, 20_000), "exceeds limit of .* pixels"),
+        (png_of_size(0, 10), "."),
+    ],
+)
+def test_what_is_no_picture_is_named_with_its_reason(tmp_path, content, reason):
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(KitError, match=rf"bad\.png \(.*{reason}.*\)\. Repair"):
+        check_all([path], "")
+    assert list(sort_out([path], "")[1]) == [path]
+
+
+@pytest.mark.parametrize("mode", ["F", "LAB"])
+def test_pixels_of_other_kinds_are_named(tmp_path, mode):
+    path = tmp_path / "picture.tif"
+    Image.new(mode, (30, 20)).save(path)
+    with pytest.raises(KitError, match=f"pixels are of the kind '{mode}'"):
+        check_all([path], "")
+
+
+def test_what_takes_the_pictures_may_fail_by_itself(tmp_path):
+    path = tmp_path / "picture.png"
+    gradient(30, 20).save(path)
+
+    def full(index, picture):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):  # and no complaint about the picture
+        decode_each([path], 16, full, "")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such names")
+def test_names_in_any_script_and_length(tmp_path):
+    for name in ("Größe 花.png", "ملف.png", "a" * 251 + ".png", "new\nline.png", "‮.png"):
+        path = tmp_path / name
+        gradient(30, 20).save(path)
+        assert sort_out([path], "") == ({path: (30, 20)}, {})
+        assert decode(path, 16).shape == (3, 16, 24)

@@ -1,0 +1,203 @@
+"""Pretrained weights: loaded safely, without network when they are there, and named truthfully."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from tools.server import Server, running_server
+from torchvision import models
+
+from helpers.errors import KitError
+from helpers.lib import weights
+from helpers.lib.files import sha256
+from helpers.lib.weights import IMAGENET, WeightFile, fetch_weights, load_state
+from helpers.models import efficientnet_b5, resnet18
+
+PUBLISHED = {name: file.path for name, file in IMAGENET.items()}  # before the tests' own cache
+
+
+@pytest.fixture(autouse=True)
+def server(tmp_path, monkeypatch) -> Iterator[Server]:
+    """An empty cache of weights, and a server in the place of the network, without any."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
+    with running_server() as server:
+        monkeypatch.setenv("KIT_MIRROR", server.url)
+        for name in IMAGENET:
+            publish(name, "0" * 8, monkeypatch)
+        (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+        yield server
+
+
+def publish(name: str, digest: str, monkeypatch) -> WeightFile:
+    """Let that file be the published one of a network."""
+    url = f"http://no-such-host.invalid/{name}.pth"
+    monkeypatch.setitem(IMAGENET, name, WeightFile(url, digest, 45))
+    return IMAGENET[name]
+
+
+def put(content: object, name: str = "resnet18") -> Path:
+    path = IMAGENET[name].path
+    torch.save(content, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def source() -> models.ResNet:
+    torch.manual_seed(4)
+    return models.resnet18(weights=None)
+
+
+def test_weights_are_kept_where_torch_keeps_them(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    folder = tmp_path / "hub" / "checkpoints"
+    assert IMAGENET["resnet18"].path == folder / "resnet18-f37072fd.pth"
+    assert IMAGENET["efficientnet_b5"].path == folder / "efficientnet-b5-b6417697.pth"
+    assert all(file.path.stem.endswith(file.sha256_prefix) for file in IMAGENET.values())
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+def test_what_is_in_the_cache_is_loaded_and_named(
+    server, source, capsys, monkeypatch, is_published
+):
+    path = put(source.state_dict())
+    if is_published:
+        publish("resnet18", sha256(path)[:8], monkeypatch)
+    model = resnet18(7, pretrained="imagenet")
+    assert model.fc.out_features == 7
+    state = model.state_dict()
+    assert all(
+        torch.equal(state[name], value)
+        for name, value in source.state_dict().items()
+        if not name.startswith("fc.")
+    )
+    assert "ImageNet" in model.weights_source
+    assert ("NOT the published file" in model.weights_source) == (not is_published)
+    assert f"weights of resnet18: {model.weights_source}" in capsys.readouterr().out
+    assert server.names == []
+
+
+def test_missing_weights_are_fetched_or_told_in_one_line(server, source, tmp_path, monkeypatch):
+    with pytest.raises(KitError, match="cannot download weights of resnet18.*save it as") as caught:
+        resnet18(7, pretrained="imagenet")
+    assert "\n" not in str(caught.value)
+    torch.save(source.state_dict(), tmp_path / "made.pth")
+    publish("resnet18", sha256(tmp_path / "made.pth")[:8], monkeypatch)
+    server.files["resnet18.pth"] = (tmp_path / "made.pth").read_bytes()
+    assert resnet18(7, pretrained="imagenet").weights_kind == "ImageNet"
+    assert IMAGENET["resnet18"].is_published()
+
+
+@pytest.mark.parametrize("name", IMAGENET)
+def test_the_published_weights_are_known_as_such(name, monkeypatch):
+    if not PUBLISHED[name].is_file():
+        pytest.skip(f"the weights of {name} are not in TORCH_HOME")
+    monkeypatch.undo()
+    monkeypatch.setenv("TORCH_HOME", str(PUBLISHED[name].parents[2]))
+    network = {"resnet18": resnet18, "efficientnet_b5": efficientnet_b5}[name]
+    assert PUBLISHED[name].name in network(5, pretrained="imagenet").weights_source
+
+
+def test_random_weights_are_called_random(capsys):
+    model = resnet18(7, pretrained=None)
+    assert model.weights_source == "random"
+    assert "resnet18: random" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("network", [resnet18, efficientnet_b5])
+@pytest.mark.parametrize("name", ["ImageNet", ""])
+def test_unknown_weights(network, name):
+    with pytest.raises(KitError, match=f"unknown weights '{name}': use 'imagenet', 'drawn'"):
+        network(7, pretrained=name)
+
+
+# Files that cannot be used
+
+
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("wrap", [lambda evil: evil, lambda evil: {"conv1.weight": evil}])
+def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path, wrap):
+    trace = tmp_path / "trace"
+    path = put(wrap(Malicious(trace)))
+    with pytest.raises(KitError, match=f"{path.name} holds more than weights"):
+        resnet18(7, pretrained="imagenet")
+    assert not trace.exists()
+    torch.load(path, weights_only=False)
+    assert trace.exists()  # it would have
+
+
+@pytest.mark.parametrize("kept", [0, 0.3, 0.99])
+def test_a_truncated_file_is_named(source, kept):
+    path = put(source.state_dict())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(KitError, match=path.name):
+        resnet18(7, pretrained="imagenet")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "malicious", "of another network"])
+def test_a_damaged_file_is_replaced_by_the_published_one(
+    server, source, tmp_path, monkeypatch, capsys, damage
+):
+    path = put(source.state_dict())
+    whole = path.read_bytes()
+    publish("resnet18", sha256(path)[:8], monkeypatch)
+    server.files["resnet18.pth"] = whole
+    if damage == "truncated":
+        path.write_bytes(whole[:-1000])
+    elif damage == "malicious":
+        put({"conv1.weight": Malicious(tmp_path / "trace")})
+    else:
+        put({"weight": torch.zeros(3)})
+    model = resnet18(7, pretrained="imagenet")
+    assert torch.equal(model.conv1.weight, source.conv1.weight)
+    assert "NOT the published" not in model.weights_source
+    assert f"{path.name} cannot be used: fetching it again" in capsys.readouterr().out
+    assert not (tmp_path / "trace").exists()
+
+
+def test_without_network_a_damaged_file_is_kept_and_told_in_one_line():
+    path = put({"weight": torch.zeros(3)})
+    before = path.read_bytes()
+    with pytest.raises(KitError, match=r"another network.*; cannot download") as caught:
+        resnet18(7, pretrained="imagenet")
+    assert "\n" not in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_a_published_file_that_does_not_fit_is_not_fetched_again(server, monkeypatch):
+    path = put({"weight": torch.zeros(3)})
+    publish("resnet18", sha256(path)[:8], monkeypatch)
+    with pytest.raises(KitError, match=r"another network: delete it \([^;]*$"):
+        resnet18(7, pretrained="imagenet")
+    assert fetch_weights("resnet18") == path
+    assert server.names == []
+
+
+@pytest.mark.parametrize(
+    "content", [{"weight": torch.zeros(3)}, {}, [1, 2], None, {"conv1.weight": "text"}]
+)
+def test_weights_of_another_network_are_named(tmp_path, content):
+    torch.save(content, tmp_path / "some.pth")
+    with pytest.raises(KitError, match=r"some.pth .*damaged or of another network"):
+        load_state(models.resnet18(weights=None), tmp_path / "some.pth")
+
+
+def test_weights_are_those_of_one_architecture(source):
+    put(source.state_dict(), "efficientnet_b5")
+    with pytest.raises(KitError, match=r"efficientnet_b5.*another network"):
+        efficientnet_b5(7, pretrained="imagenet")
+    assert weights.num_pretrained_classes("drawn") != weights.num_pretrained_classes("imagenet")
