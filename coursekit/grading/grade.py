@@ -110,7 +110,7 @@ def grade_class(
     _compare_all(grades, grader.templates)
     _execute_again(_chosen(grades, rerun), by_name, grader, limits or Limits(), out / ".cache")
     for grade in grades:
-        grade.reruns = kept(out / ".cache", by_name[grade.place])
+        grade.reruns = grade.reruns or kept(out / ".cache", by_name[grade.place])
     give_points(grades, given, filled_in)
     _write_all(grades, grader, out)
     return grades
@@ -141,8 +141,8 @@ def _execute_again(
         print(f"running {len(grades)} hand-ins again on mini: {limits}; this is no sandbox")
     for grade in track(grades, "running again", len(grades)):
         place = places[grade.place]
-        came = run_again(place, grade.student, grader.templates, grader.labels, limits)
-        keep(folder, place, came)
+        grade.reruns = run_again(place, grade.student, grader.templates, grader.labels, limits)
+        keep(folder, place, grade.reruns)
 
 
 def _compare_all(grades: Sequence[Grade], templates: Mapping[str, Notebook]) -> None:

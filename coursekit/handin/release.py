@@ -84,6 +84,8 @@ def release(
             raise KitError(f"{show_path(target)} is in use: name a new or empty folder")
     paths = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
     paths += sorted((root / "notebooks" / EXTENSIONS).glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise KitError(f"no notebook in {root / 'notebooks'}: fetch the kit again")
     solutions = {path.relative_to(root).as_posix(): read_notebook(path) for path in paths}
     students = _student_editions(solutions)
     if place is not None:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-import psutil
 import torch
 from torch import nn
 
@@ -48,14 +47,6 @@ def give_back_freed_memory() -> bool:
         return ctypes.CDLL(None).malloc_trim(0) == 1
     except (OSError, AttributeError, TypeError):  # another C library; no such function; Windows
         return False
-
-
-def memory_in_use() -> str:
-    """What this process has of the memory, and of the GPU's if it uses one, for a reader."""
-    text = f"{psutil.Process().memory_info().rss / 1e9:.1f} GB of memory"
-    if torch.cuda.is_available() and (most := torch.cuda.max_memory_reserved()):
-        text += f" and {most / 1e9:.1f} GB of the GPU's"
-    return text
 
 
 # What torch says on processors, on Windows, on GPUs and on Apple's MPS.

@@ -5,31 +5,32 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from types import TracebackType
 from typing import TypeVar
 
 from tqdm import tqdm
-
-from helpers.lib.memory import memory_in_use
 
 T = TypeVar("T")
 HEADER = "epoch      train loss   acc      val loss   acc       seconds   left"
 MOST_LINES = 24  # of a saved notebook's table; the history has every epoch
 REFRESH = 0.5  # seconds between two redrawings of the bar
 QUIET = 2.0  # seconds: shorter work needs no bar, it would only flicker
-LONG = 300.0  # seconds: what a longer run will cost is said after its first batches
-SAMPLE = 4  # batches by which the cost is estimated; the first one also sets things up
+SAMPLE = 4  # batches by which the time that is left is judged; the first one also sets things up
 WIDTH = 20  # characters of the bar
-PATIENCE = 20.0  # seconds to wait for them
 
 
 class EpochTable:
     """Shows a training run. In a notebook one output is redrawn, and ends as the bare table.
 
     A saved notebook therefore holds the epochs and no bar. Elsewhere lines are printed, under a
-    bar on stderr. Use it as a context manager; `show=False` shows nothing. `note` says below the
-    table what its numbers are about. Rows that are in `history` at the start come first, marked as
-    loaded.
+    bar on stderr. Use it as a context manager. Rows that are in the history at the start come
+    first, marked as loaded.
+
+    Args:
+        num_epochs: of the whole run.
+        batches: of an epoch.
+        history: the rows so far; it grows during the run.
+        note: says below the table what its numbers are about.
+        show: whether anything is shown.
     """
 
     def __init__(
@@ -47,7 +48,6 @@ class EpochTable:
         self.lines = [HEADER]
         self.best = (0, 0.0)  # epoch, val accuracy
         self.batch, self.epoch = 0, 0
-        self.first_batch = 0.0  # when it was done; 0 while the cost is not to be estimated
         self.started = self.drawn = time.perf_counter()
         self.output = _Output() if show and in_notebook() else None
         self.bar: tqdm | None = None
@@ -63,12 +63,7 @@ class EpochTable:
         self.started = time.perf_counter()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()
         if self.best[0]:
@@ -79,9 +74,10 @@ class EpochTable:
     def batch_done(self, loss: float, accuracy: float) -> None:
         """Move the bar by a batch; `loss` and `accuracy` are those of the epoch so far."""
         self.batch += 1
-        if self.epoch == self.loaded:
-            self._estimate()
-        said = f"loss {loss:.3f}, accuracy {accuracy:.1%}{self._left()}"
+        passed = (self.epoch - self.loaded) * self.batches + self.batch
+        to_run = (self.num_epochs - self.epoch) * self.batches - self.batch
+        left = f", {self._left(passed, to_run)} left" if passed >= SAMPLE else ""
+        said = f"loss {loss:.3f}, accuracy {accuracy:.1%}{left}"
         if self.bar is not None:
             self.bar.set_description(f"epoch {self.epoch + 1}/{self.num_epochs}", refresh=False)
             self.bar.set_postfix_str(said, refresh=False)
@@ -92,15 +88,6 @@ class EpochTable:
                 f"{self.epoch + 1:>4}/{self.num_epochs:<4} [{'#' * done}{'.' * (WIDTH - done)}] "
                 f"{self.batch}/{self.batches}, {said}"
             )
-
-    def _left(self) -> str:
-        """What is left of the run, judged by what has passed; "" until a few batches can tell."""
-        passed = (self.epoch - self.loaded) * self.batches + self.batch
-        if passed < SAMPLE:
-            return ""
-        to_run = (self.num_epochs - self.epoch) * self.batches - self.batch
-        seconds = (time.perf_counter() - self.started) / passed * to_run
-        return f", {duration(seconds)} left"
 
     def epoch_done(self, row: dict[str, float], *, is_best: bool) -> None:
         """Add an epoch's line; in a long run only every n-th is shown."""
@@ -113,26 +100,14 @@ class EpochTable:
             self._line(self._format(row, is_best))
         self._draw()
 
-    def _estimate(self) -> None:
-        """Say once, after a few batches, what the run will cost when that is much."""
-        now = time.perf_counter()
-        if self.batch == 1:
-            self.first_batch = now
-        elif self.first_batch and (self.batch == SAMPLE or now - self.first_batch > PATIENCE):
-            epoch = (now - self.first_batch) / (self.batch - 1) * self.batches
-            run, self.first_batch = epoch * (self.num_epochs - self.loaded), 0.0
-            if run > LONG:
-                self._line(
-                    f"an epoch will train for about {roughly(epoch)} here, this run for "
-                    f"{roughly(run)} (estimated from {self.batch - 1} batches; val comes on top), "
-                    f"with {memory_in_use()}"
-                )
+    def _left(self, done: int, to_do: int) -> str:
+        """The time that is left, judged by what has passed."""
+        return duration((time.perf_counter() - self.started) / done * to_do)
 
     def _format(self, row: dict[str, float], is_best: bool) -> str:
         seconds = sum(row[f"{name}_seconds"] for name in ("training", "loading", "evaluation"))
-        elapsed = time.perf_counter() - self.started
-        ran, to_run = self.epoch - self.loaded, self.num_epochs - self.epoch
-        left = duration(elapsed / ran * to_run) if ran > 0 else "loaded"
+        ran = self.epoch - self.loaded
+        left = self._left(ran, self.num_epochs - self.epoch) if ran > 0 else "loaded"
         return (
             f"{self.epoch:>4}/{self.num_epochs:<4} {row['train_loss']:>10.3f} "
             f"{row['train_accuracy']:>7.1%} {row['val_loss']:>11.3f} {row['val_accuracy']:>7.1%} "
@@ -147,8 +122,7 @@ class EpochTable:
     def _draw(self, bar: str = "") -> None:
         if self.output is not None:
             self.drawn = time.perf_counter()
-            text = "\n".join([*self.lines, bar] if bar else self.lines)
-            self.output.show(text)
+            self.output.show("\n".join([*self.lines, bar] if bar else self.lines))
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -204,10 +178,3 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-
-
-def roughly(seconds: float) -> str:
-    """Seconds of an estimate, which is not exact: "50 s", "28 min", "4.7 h"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -183,7 +183,7 @@ class Predictions:
     labels: np.ndarray  # (pictures,) int32
     guesses: np.ndarray  # (pictures,) int32
     probabilities: np.ndarray  # (pictures,) int16: of the guess, in 1/10,000, as it is written
-    class_names: list[str]  # of the labels, a line a picture; "" where the table has none
+    names: dict[int, str]  # of the classes that occur; {} when the table has no names
 
     @property
     def correct(self) -> int:
@@ -213,8 +213,10 @@ def parse_predictions(text: str) -> Predictions:
         pictures, labels, guesses, chances = ([row[column] for row in taken] for column in columns)
         probability = np.array(chances, dtype=float)
         numbers = [np.array(values, dtype=np.int32) for values in (labels, guesses)]
-        place = head.index("class") if "class" in head else None
-        names = ["" if place is None else row[place] for row in taken]
+        names: dict[int, str] = {}
+        for column, name in zip(columns[1:3], COLUMNS[4:], strict=True):
+            if name in head:
+                names |= {int(row[column]): row[head.index(name)] for row in taken}
     except (ValueError, IndexError, OverflowError, csv.Error) as error:
         raise ValueError(f"its lines are not as save_result writes them ({error})") from None
     if len(taken) > MOST_ROWS:

@@ -16,19 +16,6 @@ import pytest
 from bs4 import BeautifulSoup
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tools import breakages, sample_class
-from tools.sample_class import (
-    SHORT_ANSWER,
-    HandIn,
-    answer_cells,
-    build,
-    insert_cell,
-    make_hand_in,
-    seal,
-    write_labels,
-    write_sample,
-    zipped,
-)
 
 from coursekit import __main__ as cli
 from coursekit.grading.cells import Cell
@@ -42,7 +29,19 @@ from coursekit.grading.similarity import compare, shared_counts
 from coursekit.grading.tables import harmless
 from helpers.errors import KitError
 from helpers.lib.folders import MINI_FOLDER, ROOT
-
+from tools import breakages, sample_class
+from tools.sample_class import (
+    SHORT_ANSWER,
+    HandIn,
+    answer_cells,
+    build,
+    insert_cell,
+    make_hand_in,
+    seal,
+    write_labels,
+    write_sample,
+    zipped,
+)
 
 
 @pytest.fixture(scope="module")

@@ -227,7 +227,9 @@ def nbgrader_faults(notebook: NotebookNode) -> list[str]:
     return faults + ["two cells with one id"] * (len(ids) < len(found))
 
 
-def test_nbgrader_metadata(solution):
+def test_nbgrader_edition(solution):
+    edition = nbgrader_edition(NAME, solution)
+    assert sources(edition) == [*sources(solution)[:9], ANSWER_STUB]
     solution.cells[9].metadata["nbgrader"] = {"points": 5}
     for edition in (student_edition(NAME, solution), nbgrader_edition(NAME, solution)):
         assert nbgrader_faults(edition) == []
@@ -246,12 +248,6 @@ def test_nbgrader_metadata(solution):
             "schema_version": 3, "grade_id": "check-03-04", "grade": True, "locked": True,
             "solution": False, "task": False, "points": 1,
         }  # fmt: skip
-
-
-def test_nbgrader_edition_keeps_solutions_and_markers(solution):
-    edition = nbgrader_edition(NAME, solution)
-    assert sources(edition)[:9] == sources(solution)[:9]
-    assert sources(edition)[9:] == [ANSWER_STUB]
 
 
 # The whole edition
@@ -302,8 +298,8 @@ def files_in(folder: Path) -> list[str]:
 
 
 def test_release_without_git(kit, tmp_path, capsys):
-    out = tmp_path / "new" / "student"
-    release(out, root=kit)
+    out, source = tmp_path / "new" / "student", tmp_path / "source"
+    release(out, nbgrader=source, root=kit)
     assert files_in(out) == sorted([*STUDENT_FILES, *NOTEBOOKS])
     assert (out / "README.md").read_bytes() == README
     for name in NOTEBOOKS:
@@ -311,6 +307,9 @@ def test_release_without_git(kit, tmp_path, capsys):
         assert "the whole secret" not in text and "BEGIN SOLUTION" not in text
     assert f"notebooks/{NAME}: 1 question, 3 TODOs, 3 checks" in capsys.readouterr().out
     assert [path.name for path in out.parent.iterdir()] == ["student"]  # and nothing beside it
+    assert files_in(source) == [NAME]  # what is graded: no extension
+    edition = nbformat.read(source / NAME, as_version=4)
+    assert sources(edition)[2] == REGION
 
 
 def test_release_takes_what_git_knows(kit, tmp_path, capsys):
@@ -325,15 +324,6 @@ def test_release_takes_what_git_knows(kit, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "note: helpers/new.py is not copied, since git does not know it" in printed
     assert "note: docs/comparison.png is not copied" in printed
-
-
-def test_release_for_nbgrader(kit, tmp_path):
-    source = tmp_path / "source"
-    release(tmp_path / "student", nbgrader=source, root=kit)
-    assert files_in(source) == [NAME]  # what is graded: no extension
-    edition = nbformat.read(source / NAME, as_version=4)
-    assert edition.cells[2].source == REGION
-    assert edition.cells[2].metadata.nbgrader.grade_id == "todo-03-03"
 
 
 def test_faults_keep_everything_back(kit, tmp_path, solution, capsys):

@@ -294,7 +294,7 @@ def test_a_changed_setting_starts_anew_and_is_named(change, text, finished, tmp_
 
 def own_network(body: str) -> type:
     """A network whose layers stay while its way through them changes, as a cell defines it."""
-    names: dict[str, Any] = {"torch": torch, "nn": nn}
+    names: dict[str, Any] = {"torch": torch, "nn": nn, "__name__": "__main__"}
     exec(
         "class Own(nn.Module):\n"
         "    def __init__(self):\n"
@@ -367,8 +367,9 @@ def test_a_comment_in_helpers_leaves_finished_runs_finished(tmp_path):
     )
 
     def run() -> str:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                              cwd=tmp_path)  # fmt: skip
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                              check=False, cwd=tmp_path)  # fmt: skip
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert "anew" not in run()
@@ -625,15 +626,16 @@ def check_after_kill(folder: Path) -> None:
 
 @pytest.mark.parametrize("count", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_killed_at_random_moments(count, tmp_path):
+    train_and_record(tmp_path / "warm")  # what it imports is there in the processes, too
     whole = run_and_kill(tmp_path / "whole", 120)
     check_after_kill(tmp_path / "whole")
     chance, in_time = random.Random(count), 0
     for number in range(count):
         folder = tmp_path / str(number)
-        run_and_kill(folder, chance.uniform(0, whole))
+        run_and_kill(folder, chance.uniform(0, 0.8 * whole))
         in_time += not (folder / "bn_cnn" / "record.json").exists()
         check_after_kill(folder)
-    assert in_time >= count / 4  # they were killed before their end, not all after it
+    assert in_time >= count / 5  # they were killed before their end, not all after it
 
 
 def test_killed_again_and_again(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from helpers.errors import KitError
 from helpers.lib import picture_store, pictures
@@ -182,20 +182,29 @@ def test_a_picture_of_a_store_on_disk_may_be_changed_without_harm(
     assert torch.equal(store_of(paths, folder)[0], expected)
 
 
+class Enlarged(Dataset):
+    """The pictures of a store, as a data set with a transform has them."""
+
+    def __init__(self, store: PictureStore) -> None:
+        self.store = store
+
+    def __len__(self) -> int:
+        return len(self.store.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.store[index].float() * 2
+
+
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_a_spawned_worker_gets_the_decoded_pictures(paths, tmp_path, monkeypatch, on_disk):
     monkeypatch.setattr(picture_store, "IN_MEMORY", 0 if on_disk else 1e9)
     monkeypatch.setattr(picture_store, "SPARE_DISK", 0)
     store = store_of(paths, tmp_path / "decoded")
     loader = DataLoader(
-        range(len(paths)),
-        batch_size=None,
-        num_workers=1,
-        collate_fn=store.__getitem__,
-        multiprocessing_context="spawn",
+        Enlarged(store), batch_size=None, num_workers=1, multiprocessing_context="spawn", timeout=60
     )
     iterator = iter(loader)
     for path in paths:
         path.unlink()  # the worker need not decode them
     for index, picture in enumerate(iterator):
-        assert torch.equal(picture, store[index])
+        assert torch.equal(picture, store[index].float() * 2)

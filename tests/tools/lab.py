@@ -1,14 +1,8 @@
-"""JupyterLab on a copy of the kit, in a headless Chromium: for tests, and for the picture in docs/.
-
-In tests/, `python -m tools.lab ../docs/kit.png --beside ../results/mini/report.html` takes the
-picture of the README: notebook 03 while it trains, and the report.
-"""
+"""JupyterLab on a copy of the kit, in a headless Chromium."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import io
 import json
 import os
 import secrets
@@ -16,17 +10,14 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps
-
 from helpers.lib.folders import ROOT
-from tools.browser import Browser, find_browser, save_picture
+from tools.browser import Browser, find_browser
 
 PARTS = ("helpers", "notebooks", "data/mini", "pyproject.toml")
 START = 180  # seconds that the server, and then the page, may take on a busy machine
@@ -180,50 +171,3 @@ def _free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return one.getsockname()[1]
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="Take a picture of a notebook that trains.")
-    parser.add_argument("picture", type=Path, help="the PNG to write")
-    parser.add_argument("--notebook", default="03_resnet18_finetune.ipynb")
-    parser.add_argument("--epoch", type=int, default=8, help="that is to be running")
-    parser.add_argument("--beside", type=Path, metavar="PAGE", help="HTML to show on the right")
-    parser.add_argument("--width", type=int, default=960, help="of the window, in CSS pixels")
-    parser.add_argument("--height", type=int, default=700)
-    options = parser.parse_args(arguments)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Lab(Path(folder), options.notebook, width=options.width, height=options.height) as lab,
-    ):
-        lab.browser.value("jupyterapp.shell.collapseLeft()")
-        lab.start_run()
-        bar = rf"/^ *{options.epoch}\/\d+ +\[[#.]+\]/m"
-        there = f"window.shown.length && {bar}.test(window.shown.at(-1).text)"
-        lab.browser.wait_for(there, LONGEST)
-        picture = lab.browser.picture()
-        print(lab.wait_for_end())
-        if options.beside:
-            lab.browser.open(options.beside, width=options.width, height=options.height)
-            picture = side_by_side(picture, lab.browser.picture())
-        save_picture(picture, options.picture)
-
-
-def side_by_side(*pictures: bytes, width: int = 820, gap: int = 16) -> bytes:
-    """PNGs of equal size as one, each scaled to `width` pixels and with a thin frame."""
-    scaled = []
-    for data in pictures:
-        picture = Image.open(io.BytesIO(data)).convert("RGB")
-        size = width, round(picture.height * width / picture.width)
-        picture = picture.resize(size, Image.Resampling.LANCZOS)
-        scaled.append(ImageOps.expand(picture, 1, "#b8c0cc"))
-    wide = sum(one.width + gap for one in scaled) - gap
-    whole = Image.new("RGB", (wide, scaled[0].height), "white")
-    for place, one in enumerate(scaled):
-        whole.paste(one, (place * (one.width + gap), 0))
-    stream = io.BytesIO()
-    whole.save(stream, format="png")
-    return stream.getvalue()
-
-
-if __name__ == "__main__":
-    main()

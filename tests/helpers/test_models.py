@@ -1,0 +1,255 @@
+"""Networks: their sizes, their heads, and what freezing and counting leave alone."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from efficientnet_pytorch import EfficientNet
+from torch import nn
+
+from helpers import (
+    KitError,
+    bn_cnn,
+    check_head,
+    count_parameters,
+    efficientnet_b5,
+    freeze,
+    replace_head,
+    resnet18,
+    summarize,
+)
+from helpers.models import is_frozen
+
+
+@pytest.fixture(scope="module")
+def b5() -> EfficientNet:
+    """EfficientNet-B5 with a head of 102; leave it as it is."""
+    return efficientnet_b5(102, pretrained=None)
+
+
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def moved(before: dict[str, torch.Tensor], model: nn.Module) -> set[str]:
+    """Names of the parameters and buffers that are no longer what they were."""
+    after = model.state_dict()
+    return {name for name, value in before.items() if not torch.equal(value, after[name])}
+
+
+def take_steps(model: nn.Module, *, steps: int = 2, size: int = 32) -> None:
+    """Train as a student would, with every parameter in the optimizer."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.1)
+    for _ in range(steps):
+        model.train()
+        optimizer.zero_grad()
+        model(torch.randn(4, 3, size, size)).square().mean().backward()
+        optimizer.step()
+
+
+# Counts and sizes
+
+
+def test_the_networks_are_as_large_as_they_are_said_to_be(b5):
+    assert count_parameters(bn_cnn(102))["total"] == 415_110
+    assert count_parameters(resnet18(102, pretrained=None))["total"] == 11_228_838
+    assert count_parameters(b5)["total"] == 28_549_782
+
+
+def test_counts_add_up_and_count_shared_layers_once(cnn):
+    freeze(cnn, keep="11")
+    counts = count_parameters(cnn)
+    assert counts["total"] == counts["trainable"] + counts["frozen"]
+    assert counts["buffers"] == 2 * (8 + 16) + 2
+    layer = nn.Linear(5, 5)
+    assert count_parameters(nn.Sequential(layer, layer))["total"] == 30
+
+
+@pytest.mark.parametrize("size", [16, 17, 48, 64])
+def test_bn_cnn_takes_any_size_from_16_pixels_on(size):
+    model = bn_cnn(7)
+    assert model(torch.randn(2, 3, size, size)).shape == (2, 7)
+    plain = bn_cnn(7, batch_norm=False)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in plain)
+    assert plain[0].bias is not None and model[0].bias is None
+
+
+# Freezing
+
+
+def test_nothing_frozen_moves_and_the_rest_does(cnn):
+    assert freeze(cnn, keep="11") is cnn
+    before = state_of(cnn)
+    take_steps(cnn)
+    assert moved(before, cnn) == {"11.weight", "11.bias"}
+    assert cnn[11].training and not cnn[1].training
+
+
+def test_without_freezing_everything_moves_and_requires_grad_alone_lets_batchnorm_move(cnn):
+    before = state_of(cnn)
+    take_steps(cnn)
+    assert moved(before, cnn) == set(before)
+    for name, parameter in cnn.named_parameters():
+        parameter.requires_grad_(name.startswith("11."))
+    before = state_of(cnn)
+    take_steps(cnn)
+    assert any(name.endswith("running_mean") for name in moved(before, cnn))
+
+
+def test_a_copy_is_frozen_too_and_on_its_own(cnn):
+    freeze(cnn, keep="11")
+    copied = copy.deepcopy(cnn)
+    before, original = state_of(copied), state_of(cnn)
+    take_steps(copied)
+    assert moved(before, copied) == {"11.weight", "11.bias"}
+    assert moved(original, cnn) == set()
+    cnn.eval()
+    copied.train()
+    assert copied[11].training and not cnn[11].training
+
+
+def test_freezing_the_whole_network(cnn):
+    freeze(cnn)
+    before = state_of(cnn)
+    for _ in range(2):
+        cnn.train()
+        cnn(torch.randn(4, 3, 32, 32))
+    assert moved(before, cnn) == set()
+    assert count_parameters(cnn)["trainable"] == 0
+    assert all(is_frozen(layer) for layer in cnn.modules())
+
+
+# Parts of ResNet18 with 10 outputs: frozen through them, how many parameters are.
+DEPTHS = {"maxpool": 9_536, "layer1": 157_504, "layer3": 2_782_784, "layer4": 11_176_512}
+
+
+@pytest.mark.parametrize("through", DEPTHS)
+def test_freezing_by_depth(through):
+    model = freeze(resnet18(10, pretrained=None), through=through)
+    assert count_parameters(model)["frozen"] == DEPTHS[through]
+    parts = [name for name, _ in model.named_children()]
+    later = parts[parts.index(through) + 1 :]
+    before = state_of(model)
+    take_steps(model, steps=1, size=64)
+    assert moved(before, model) == {name for name in before if name.split(".")[0] in later}
+    batch_norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert all(m.training == (n.split(".")[0] in later) for n, m in batch_norms.items())
+
+
+def test_freeze_says_what_is_left(cnn, capsys):
+    freeze(cnn, keep="11")
+    counts = count_parameters(cnn)
+    assert capsys.readouterr().out == (
+        f"trainable {counts['trainable']:,}, frozen {counts['frozen']:,} parameters; "
+        f"{counts['buffers']:,} numbers in buffers (running statistics) of frozen layers stay too\n"
+    )
+    freeze(resnet18(5, pretrained=None), through="maxpool")
+    assert "; 129 numbers in buffers" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"through": "layer1"}, "no part 'layer1'; it has 0, 1, 2"),
+        ({"keep": "fc"}, "no part 'fc'; it has 0, 1, 2"),
+        ({"keep": "11", "through": "3"}, "keep='11' or with through='3', not with both"),
+    ],
+)
+def test_freeze_refuses_a_part_that_is_not_there_and_two_wishes(cnn, wish, message):
+    with pytest.raises(KitError, match=message):
+        freeze(cnn, **wish)
+    assert count_parameters(cnn)["frozen"] == 0
+
+
+def test_a_frozen_networks_state_goes_round(cnn):
+    freeze(cnn, keep="11")
+    take_steps(cnn)
+    other = bn_cnn(3, widths=(8, 16))
+    other.load_state_dict(cnn.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(cnn.eval()(images), other.eval()(images))
+
+
+# Heads
+
+
+def test_replace_head_puts_one_layer_or_two_with_dropout(cnn):
+    model = resnet18(5, pretrained=None)
+    replace_head(model, "fc", 9)
+    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 9)
+    replace_head(model, "fc", 4) if isinstance(model.fc, nn.Linear) else None
+    replace_head(model, "fc", 4, hidden=6, dropout=0.5)
+    kinds = [type(layer).__name__ for layer in model.fc]
+    assert kinds == ["Linear", "ReLU", "Dropout", "Linear"]
+    images = torch.randn(2, 3, 64, 64)
+    model.eval()
+    assert torch.equal(model(images), model(images))
+    model.fc.train()
+    assert not torch.equal(model(images), model(images))
+
+
+def test_a_head_under_a_wrong_name_is_caught(b5):
+    with pytest.raises(KitError, match="no linear layer 'fc'; it has _fc"):
+        replace_head(b5, "fc", 10)
+    wrong = copy.deepcopy(b5)
+    wrong.fc = nn.Linear(2048, 10)
+    with pytest.raises(KitError, match="102 outputs for 10 classes: its new head is not in use"):
+        check_head(wrong, 10)
+
+
+def test_a_head_that_is_not_used_is_caught_though_the_width_fits(cnn):
+    cnn.spare = nn.Linear(4, 3)
+
+    class Skips(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.spare = bn_cnn(3, widths=(8, 16)), nn.Linear(16, 3)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.used(images)
+
+    with pytest.raises(KitError, match=r"no gradient reaches spare\.weight, spare\.bias"):
+        check_head(Skips(), 3)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_check_head_and_summarize_leave_no_trace(training, cnn, capsys):
+    cnn.train(training)
+    cnn[0].weight.grad = kept = torch.ones_like(cnn[0].weight)
+    before, random_state = state_of(cnn), torch.get_rng_state()
+    modes = [layer.training for layer in cnn.modules()]
+    check_head(cnn, 3)
+    summarize(cnn, 32)
+    assert moved(before, cnn) == set()
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert [layer.training for layer in cnn.modules()] == modes
+    assert cnn[0].weight.grad is kept and cnn[4].weight.grad is None
+    assert not any(layer._forward_hooks for layer in cnn.modules())
+
+
+# Summaries
+
+
+def test_summarize_shows_each_layer_and_the_totals(cnn, capsys):
+    summarize(cnn, 32)
+    said = capsys.readouterr().out
+    for layer in ("Conv2d-1", "BatchNorm2d-2", "Linear-12"):
+        assert layer in said
+    assert said.splitlines()[-1] == f"total {count_parameters(cnn)['total']:,}, trainable 1,467 parameters"
+
+
+def test_long_summaries_are_cut_in_the_middle_and_shared_layers_counted_once(capsys):
+    summarize(resnet18(5, pretrained=None), 64, max_rows=10)
+    lines = capsys.readouterr().out.splitlines()
+    assert len([line for line in lines if "more layers" in line]) == 1 and len(lines) < 20
+    layer = nn.Conv2d(3, 3, 3, padding=1)
+    summarize(nn.Sequential(layer, layer), 16)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("total 84, ")
+
+
+def test_summarize_refuses_pictures_that_are_too_small(cnn):
+    with pytest.raises(KitError, match="the network cannot take 2-pixel pictures: "):
+        summarize(cnn, 2)
+    assert not any(layer._forward_hooks for layer in cnn.modules())

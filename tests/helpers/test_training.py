@@ -1,0 +1,465 @@
+"""Training, evaluation and tests of networks: what is counted, kept, refused and left alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+import subprocess
+import sys
+import time
+import weakref
+
+import pytest
+import scipy.stats
+import torch
+from tools.tiny import vector_data
+from torch import nn
+from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader, TensorDataset
+
+import helpers
+from helpers import KitError, compute_features, evaluate, freeze, resnet18, train_model
+from helpers.data import Data
+from helpers.lib.datasets import ids_of
+from helpers.lib.memory import is_out_of_memory
+from helpers.scores import accuracy_interval
+from helpers.training import TrainingRun, epochs_without_gain
+
+
+def linear(outputs: int = 3) -> nn.Linear:
+    torch.manual_seed(0)
+    return nn.Linear(6, outputs)
+
+
+def train(model: nn.Module, data, *, lr: float = 0.05, num_epochs: int = 2, **options) -> TrainingRun:
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad] or
+                                list(model.parameters()), lr=lr)  # fmt: skip
+    return train_model(model, data, nn.CrossEntropyLoss(), optimizer, num_epochs=num_epochs,
+                       progress=False, **options)  # fmt: skip
+
+
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+# The loop
+
+
+def test_pictures_are_learned_from_near_ln_of_the_classes(cnn, data):
+    run = train(cnn, data, num_epochs=8)
+    assert run.first_loss == pytest.approx(math.log(3), abs=0.2)
+    assert run.history[-1]["train_loss"] < 0.6 * run.first_loss
+    assert helpers.test(cnn, data).accuracy > 0.9
+    assert run.num_epochs == len(run.history) == 8
+
+
+def test_the_first_loss_is_that_of_val_before_any_step():
+    model, data = linear(), vector_data()
+    images, labels = next(iter(data.val))
+    before = float(nn.functional.cross_entropy(model(images), labels))
+    assert train(model, data).first_loss == pytest.approx(before)
+
+
+@pytest.mark.parametrize("batch_size", [7, 8, 50])
+def test_loss_and_accuracy_are_over_samples_not_over_batches(batch_size):
+    """The last batch is smaller, and counts as much as its samples."""
+    model, data = linear(), vector_data(batch_size=batch_size)
+    run = train(model, data, lr=0.0, num_epochs=1)
+    for split in ("train", "val"):
+        vectors, labels = data.loaders[split].dataset.tensors
+        logits = model(vectors)
+        loss = float(nn.functional.cross_entropy(logits, labels))
+        right = float((logits.argmax(dim=1) == labels).double().mean())
+        assert run.history[0][f"{split}_loss"] == pytest.approx(loss, rel=1e-5)
+        assert run.history[0][f"{split}_accuracy"] == pytest.approx(right)
+
+
+def test_every_training_sample_is_seen_once_an_epoch_and_test_never():
+    data, seen = vector_data(), []
+
+    class Unread(TensorDataset):
+        def __getitem__(self, index):
+            raise AssertionError("training must not look at the test split")
+
+    hidden = DataLoader(Unread(*data.test.dataset.tensors), batch_size=8)
+    data, model = data.with_loaders(test=hidden), linear()
+    model.register_forward_pre_hook(
+        lambda layer, inputs: seen.append(inputs[0]) if layer.training else None
+    )
+    train(model, data, num_epochs=3)
+    every = torch.cat(seen).view(3, 50, 6)
+    for epoch in every:
+        assert torch.equal(epoch.sort(dim=0).values, data.train.dataset.tensors[0].sort(dim=0).values)
+    assert not torch.equal(every[0], every[1])
+
+
+def test_the_best_weights_are_restored_with_their_running_statistics(data, cnn):
+    run = train(cnn, data, lr=0.3, num_epochs=5)
+    accuracy = evaluate(cnn, data.val, nn.CrossEntropyLoss()).accuracy
+    assert accuracy == pytest.approx(run.best_val_accuracy)
+    assert run.best_val_accuracy == max(row["val_accuracy"] for row in run.history)
+    first = next(row["epoch"] for row in run.history if row["val_accuracy"] == accuracy)
+    assert run.best_epoch == first  # of equals the first
+
+
+def test_two_runs_with_one_seed_are_equal_bit_for_bit(data):
+    states = []
+    for _ in range(2):
+        torch.manual_seed(4)
+        model = helpers.bn_cnn(3, widths=(8, 16))
+        train(model, data)
+        states.append(state_of(model))
+    assert equal(*states)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "min_delta", "epochs"),
+    [
+        ([0.1, 0.2, 0.3], 0.0, 0),
+        ([0.3, 0.2, 0.3], 0.0, 2),
+        ([0.3, 0.31, 0.32, 0.33], 0.02, 0),
+        ([0.3, 0.31, 0.32], 0.02, 2),
+        ([], 0.0, 0),
+    ],
+)
+def test_epochs_without_gain_ask_for_more_than_the_smallest(accuracies, min_delta, epochs):
+    history = [{"val_accuracy": accuracy} for accuracy in accuracies]
+    assert epochs_without_gain(history, min_delta) == epochs
+
+
+def test_patience_stops_early_and_keeps_the_best():
+    model, data = linear(), vector_data(noise=0.1)
+    run = train(model, data, num_epochs=40, patience=2)
+    assert run.num_epochs < 40
+    assert epochs_without_gain(run.history, 0.0) == 2
+    assert run.best_epoch == run.num_epochs - 2
+
+
+def test_reduced_precision_keeps_the_weights_in_float32(cnn, data):
+    run = train(cnn, data, precision=torch.bfloat16)
+    assert {p.dtype for p in cnn.parameters()} == {torch.float32}
+    assert run.settings["precision"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [(nn.Conv2d(3, 6, 3, groups=3), "float32"), (nn.Conv2d(3, 6, 3), "bfloat16")],
+)
+def test_depthwise_networks_stay_with_float32_on_a_cpu(data, layer, expected):
+    model = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 3))
+    data = dataclasses.replace(data, precision=torch.bfloat16)
+    assert train(model, data, num_epochs=1).settings["precision"] == expected
+
+
+def test_the_settings_are_those_with_which_it_ran():
+    model, data = linear(), vector_data()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    scheduler = OneCycleLR(optimizer, 0.3, total_steps=2 * len(data.train))
+    criterion = nn.CrossEntropyLoss(label_smoothing=0.2)
+    run = train_model(model, data, criterion, optimizer, scheduler, num_epochs=2, progress=False)
+    assert run.settings["criterion"]["label_smoothing"] == 0.2
+    (group,) = run.settings["optimizer"]["groups"]
+    assert (group["lr"], group["weight_decay"], group["tensors"]) == (0.3, 0.1, 2)
+    assert run.settings["scheduler"]["step"] == "batch"
+    assert (run.settings["batch_size"], run.settings["num_epochs"]) == (8, 2)
+    assert (run.settings["device"], run.settings["precision"]) == ("cpu", "float32")
+
+
+class Slow(TensorDataset):
+    """Samples that take a while to be had."""
+
+    def __getitem__(self, index):
+        time.sleep(0.01)
+        return super().__getitem__(index)
+
+
+def test_seconds_are_told_apart():
+    data = vector_data(sizes=(12, 6, 6))
+    slow = DataLoader(Slow(*data.train.dataset.tensors), batch_size=4)
+    run = train(linear(), data.with_loaders(train=slow), num_epochs=2)
+    assert run.seconds["loading"] > 0.2 > run.seconds["evaluation"]
+    for name in ("training", "loading", "evaluation"):
+        assert run.seconds[name] == sum(row[f"{name}_seconds"] for row in run.history)
+    assert run.training_seconds == run.seconds["training"] + run.seconds["loading"]
+
+
+def test_the_table_says_what_its_numbers_are_about(cnn, data, capsys):
+    optimizer = torch.optim.SGD(cnn.parameters(), lr=0.05)
+    noted = dataclasses.replace(data, note="drawn")
+    run = train_model(cnn, noted, nn.CrossEntropyLoss(), optimizer, num_epochs=2)
+    said = capsys.readouterr().out
+    assert f"best on val: epoch {run.best_epoch}, {run.best_val_accuracy:.1%} (drawn)" in said
+
+
+# Refused before the first step
+
+
+@pytest.mark.parametrize("length", [13, 15, 2])
+def test_a_schedule_of_another_length_is_refused(length):
+    model, data = linear(), vector_data()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    scheduler = OneCycleLR(optimizer, 0.1, total_steps=length)
+    with pytest.raises(KitError, match=f"schedule is {length} steps long, but the run is 14") as e:
+        train_model(model, data, nn.CrossEntropyLoss(), optimizer, scheduler, num_epochs=2)
+    assert ('step_scheduler="epoch"' in str(e.value)) == (length == 2)
+
+
+def test_a_schedule_that_was_used_up_is_refused():
+    model, data = linear(), vector_data()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    scheduler = OneCycleLR(optimizer, 0.1, total_steps=14)
+
+    def run() -> None:
+        train_model(model, data, nn.CrossEntropyLoss(), optimizer, scheduler, num_epochs=2,
+                    progress=False)  # fmt: skip
+
+    run()
+    with pytest.raises(KitError, match="has 0 of its 14 steps left"):
+        run()
+
+
+def test_a_schedule_is_stepped_once_a_batch_and_one_without_a_length_is_accepted():
+    model, data = linear(), vector_data()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    scheduler = ExponentialLR(optimizer, 0.9)
+    run = train_model(model, data, nn.CrossEntropyLoss(), optimizer, scheduler, num_epochs=3,
+                      progress=False)  # fmt: skip
+    rates = [row["learning_rate"] for row in run.history]
+    assert rates == pytest.approx([0.5, 0.5 * 0.9**7, 0.5 * 0.9**14])
+
+
+def foreign_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD([*model.parameters(), nn.Parameter(torch.zeros(2))], lr=0.1)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "options", "message"),
+    [
+        (3, {"num_epochs": 0}, "num_epochs=0: use at least 1"),
+        (2, {}, "label 2 is beyond the head's 2 outputs: build the model with num_classes=3"),
+        (7, {}, r"7 outputs for 3 classes \(its first loss would be near ln 7 = 1.95\)"),
+        (3, {"step_scheduler": "step"}, "step_scheduler='step': use \"batch\" or \"epoch\""),
+        (3, {"optimizer": foreign_optimizer}, "1 of the optimizer's 3 tensors belong to another"),
+        (3, {"scheduler": ReduceLROnPlateau}, "ReduceLROnPlateau watches val loss"),
+    ],
+)
+def test_what_does_not_fit_together_is_told_before_the_first_step(outputs, options, message):
+    model, data, options = linear(outputs), vector_data(), dict(options)
+    before = state_of(model)
+    optimizer = options.pop("optimizer", lambda m: torch.optim.SGD(m.parameters(), lr=0.1))(model)
+    scheduler = options.pop("scheduler", lambda _: None)(optimizer)
+    with pytest.raises(KitError, match=message):
+        train_model(model, data, nn.CrossEntropyLoss(), optimizer, scheduler,
+                    **{"num_epochs": 1, "progress": False, **options})  # fmt: skip
+    assert equal(before, model.state_dict())
+
+
+def test_networks_that_cannot_learn_or_cannot_take_the_pictures(data, cnn):
+    with pytest.raises(KitError, match="nothing to train: every parameter is frozen"):
+        train(freeze(cnn), data)
+    deep = nn.Sequential(nn.Conv2d(3, 3, 17), nn.Flatten(), nn.Linear(3, 3))
+    with pytest.raises(KitError, match="cannot take samples of 3 x 16 x 16: "):
+        optimizer = torch.optim.SGD(deep[0].parameters(), lr=0.1)
+        train_model(deep, data, nn.CrossEntropyLoss(), optimizer, num_epochs=1)
+    flat = nn.Conv2d(3, 3, 1)
+    with pytest.raises(KitError, match=r"gives a tensor of shape \(12, 3, 16, 16\): it must be logits"):
+        train(flat, data)
+
+
+# Evaluation and tests
+
+
+def test_evaluation_leaves_modes_and_weights_alone(cnn, data):
+    cnn[1].eval()  # a layer of its own mode
+    modes, before = [layer.training for layer in cnn.modules()], state_of(cnn)
+    evaluate(cnn, data.val, nn.CrossEntropyLoss())
+    helpers.test(cnn, data)
+    assert [layer.training for layer in cnn.modules()] == modes
+    assert equal(before, cnn.state_dict())
+
+
+def test_a_score_counts_every_sample_and_every_class():
+    logits = torch.eye(7)[torch.tensor([0, 1, 1, 2, 2, 2])] * 5
+    labels = torch.tensor([0, 1, 2, 2, 2, 3])
+    loader = DataLoader(TensorDataset(logits, labels), batch_size=4)
+    score = helpers.test(nn.Identity(), loader)
+    assert (score.correct, score.total) == (4, 6)
+    assert score.accuracy == pytest.approx(4 / 6)
+    assert score.predictions.tolist() == [0, 1, 1, 2, 2, 2]
+    assert score.per_class[:4].tolist() == pytest.approx([1, 1, 2 / 3, 0])
+    assert score.per_class[4:].isnan().all()
+    assert score.loss == pytest.approx(float(nn.functional.cross_entropy(logits, labels)))
+    assert torch.allclose(score.probabilities.sum(dim=1), torch.ones(6))
+    assert score.ids == [f"{number:05d}" for number in range(6)]
+    assert "accuracy 66.7% (4/6), 95 % interval 30.0% to 90.3%; top-5 " in str(score)
+
+
+def test_top_5_of_few_classes_is_1_and_not_told():
+    loader = DataLoader(TensorDataset(torch.randn(9, 3), torch.arange(9) % 3), batch_size=4)
+    score = helpers.test(nn.Identity(), loader)
+    assert score.top5 == 1 and "top-5" not in str(score)
+
+
+def test_a_label_without_a_column_is_refused():
+    loader = DataLoader(TensorDataset(torch.randn(4, 3), torch.tensor([0, 1, 2, 3])))
+    with pytest.raises(KitError, match="label 3 has no column in 3 logits"):
+        helpers.test(nn.Identity(), loader)
+
+
+@pytest.mark.parametrize("total", [1, 12, 1000])
+def test_the_interval_is_wilsons(total):
+    z = scipy.stats.norm.ppf(0.975)
+    for correct in {0, total // 3, total}:
+        p = correct / total
+        middle = (p + z**2 / (2 * total)) / (1 + z**2 / total)
+        half = z / (1 + z**2 / total) * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
+        low, high = accuracy_interval(correct, total)
+        assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-9)
+
+
+def test_pytest_does_not_take_the_kits_test_for_one():
+    assert helpers.test.__test__ is False
+
+
+# Features
+
+
+@pytest.fixture
+def small_resnet() -> nn.Module:
+    torch.manual_seed(0)
+    return freeze(resnet18(3, pretrained=None), keep="fc")
+
+
+def test_features_are_what_enters_the_head(data, small_resnet):
+    features = compute_features(small_resnet, small_resnet.fc, data, precision=torch.float32)
+    assert isinstance(features, Data)
+    assert features.sizes == data.sizes and features.fingerprint == data.fingerprint
+    vectors, labels = features.test.dataset.tensors
+    assert vectors.shape == (12, 512) and vectors.dtype == torch.float32
+    images, expected = next(iter(data.test))
+    small_resnet.eval()
+    assert torch.allclose(small_resnet.fc(vectors), small_resnet(images), atol=1e-4)
+    assert torch.equal(labels, expected)
+    assert ids_of(features.test.dataset) == ids_of(data.test.dataset)
+    assert features.feature_seconds > 0
+
+
+def test_views_are_plain_then_augmented_and_each_picture_goes_through_once(data, cnn):
+    seen = []
+    cnn.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    features = compute_features(cnn, cnn[-1], data, views=3)
+    assert sum(seen) == 3 * 36 + 12 + 12
+    vectors, labels = features.train.dataset.tensors
+    plain, first, second = vectors.view(3, 36, -1)
+    expected = compute_features(cnn, cnn[-1], data.without_augmentation()).train.dataset.vectors
+    assert torch.equal(plain, expected)
+    assert not torch.equal(first, plain) and not torch.equal(first, second)
+    assert torch.equal(labels, labels[:36].repeat(3))
+    again = compute_features(cnn, cnn[-1], data, views=3).train.dataset.vectors
+    assert torch.equal(again, vectors)
+
+
+def test_a_head_learns_on_features_and_the_network_with_it(data, small_resnet):
+    features = compute_features(small_resnet, small_resnet.fc, data)
+    run = train(small_resnet.fc, features, num_epochs=10)
+    assert run.seconds["features"] == features.feature_seconds
+    assert run.training_seconds > features.feature_seconds
+    whole = helpers.test(small_resnet, data)
+    assert whole.accuracy == helpers.test(small_resnet.fc, features).accuracy > 0.8
+
+
+def test_a_network_can_be_trained_after_it_was_looked_at(data, small_resnet):
+    helpers.test(small_resnet, data)
+    evaluate(small_resnet, data.val, nn.CrossEntropyLoss())
+    compute_features(small_resnet, small_resnet.fc, data)
+    before = state_of(small_resnet)
+    train(small_resnet, data, num_epochs=1)
+    after = small_resnet.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        "fc.weight", "fc.bias"
+    }  # fmt: skip
+
+
+# Memory
+
+TOO_MUCH = [
+    (torch.cuda.OutOfMemoryError, "CUDA out of memory. Tried to allocate 2.00 GiB."),
+    (RuntimeError, "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: not enough memory"),
+    (RuntimeError, "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    (RuntimeError, "MPS backend out of memory (MPS allocated: 9 GB)"),
+    (MemoryError, ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "text"), TOO_MUCH)
+def test_out_of_memory_is_recognised(kind, text):
+    assert is_out_of_memory(kind(text))
+    assert not is_out_of_memory(KitError(text))
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2"))
+
+
+class Hungry(nn.Linear):
+    """A layer that finds no memory when its batch is too large, in train mode or always."""
+
+    def __init__(self, kind: type, text: str, *, only_training: bool) -> None:
+        super().__init__(6, 3)
+        self.kind, self.text, self.only_training = kind, text, only_training
+        self.made: list = []
+
+    def forward(self, values):
+        logits = super().forward(values)
+        self.made.append(weakref.ref(logits))
+        if (self.training or not self.only_training) and len(values) > 4:
+            raise self.kind(self.text)
+        return logits
+
+
+@pytest.mark.parametrize("only_training", [True, False])
+def test_out_of_memory_frees_what_it_held_and_says_what_to_change(only_training):
+    model = Hungry(*TOO_MUCH[0], only_training=only_training)
+    with pytest.raises(KitError, match="^out of memory. Close other notebooks.* batch_size") as caught:
+        train(model, vector_data())
+    assert model.made
+    assert not [tensor for tensor in model.made if tensor() is not None], caught  # it is still there
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_other_errors_are_left_as_they_are():
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        train(Hungry(RuntimeError, "mat1 and mat2", only_training=True), vector_data())
+
+
+GIVEN_BACK = """
+import psutil, torch
+from helpers.lib.memory import careful_with_memory, keep_freed_memory
+
+def memory():
+    return psutil.Process().memory_info().rss / 1e6
+
+def train(model, data):
+    # What is kept lies between what is freed, as the weights lie between a step's tensors.
+    blocks = [torch.ones(500_000) for _ in range(400)]
+    kept.extend(blocks[::40])
+    return memory()
+
+kept = []
+print(keep_freed_memory(), train(None, None), memory())
+print(careful_with_memory(train)(None, None), memory())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_memory_that_was_kept_for_training_is_given_back_after_it():
+    done = subprocess.run(
+        [sys.executable, "-c", GIVEN_BACK], check=True, capture_output=True, text=True
+    )
+    before, after = (line.split()[-2:] for line in done.stdout.splitlines())
+    most, still = map(float, before)
+    assert most - still < 100, "nothing was kept: the second line would show nothing"
+    most, still = map(float, after)
+    assert most - still > 600
