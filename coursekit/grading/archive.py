@@ -11,7 +11,6 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -182,17 +181,11 @@ def _zip_archive(source: Path | IO[bytes], packed_size: int) -> Archive:
         _check_zip(packed.infolist(), packed_size)
         archive = Archive()
         entries: dict[str, zipfile.ZipInfo] = {}
-        archive.open = partial(_open_entry, packed, entries)
+        archive.open = lambda name: packed.open(entries[name])
         for entry in packed.infolist():
             _take(archive, entries, entry)
         archive.push(stack.pop_all())
     return archive
-
-
-def _open_entry(
-    packed: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo], name: str
-) -> IO[bytes]:
-    return packed.open(entries[name])
 
 
 def _check_zip(entries: list[zipfile.ZipInfo], packed_size: int) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from coursekit.grading.cells import Cell, Notebook, Question, answer_to, match_cells, questions_in
+from coursekit.grading.answers import Question, answer_to, questions_in
+from coursekit.grading.cells import Cell, Notebook, match_cells
 from coursekit.grading.labels import Labels
-from coursekit.grading.read import HandIn, dig, text_of
+from coursekit.grading.read import HandIn
+from coursekit.grading.values import dig, text_of
 from helpers.lib.cell_log import Entry
 
 

@@ -7,14 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from coursekit.grading.archive import MB, HandInError
-from coursekit.questions import BEGIN, QUESTION, SOLUTION, TODO, answer_text, question_cells
+from coursekit.questions import BEGIN, SOLUTION, TODO
 from helpers.lib.cell_log import source_hash
 
 PLAIN = 8 * MB  # a notebook up to this size is parsed as it is
-LONGEST_ANSWER = 20_000  # characters of an answer that are kept
 LONGEST_OUTPUT = 200_000  # characters of a cell's output that are looked at
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -209,59 +208,6 @@ def match_cells(notebook: Notebook, template: Notebook) -> dict[int, Cell]:
             found[index] = place
             taken.add(place)
     return {index: notebook.cells[place] for index, place in sorted(found.items())}
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question of the assignment, and where its answer stands in the template."""
-
-    notebook: str  # number, as "03"
-    number: int
-    text: str
-    place: int  # index of the answer cell in the template
-    model: str = ""  # the model answer that stands there, if any
-
-    @property
-    def key(self) -> str:
-        return f"{self.notebook}.{self.number}"
-
-
-def questions_in(templates: Mapping[str, Notebook]) -> dict[str, Question]:
-    """Every question of the assignment that has an answer cell, by its key such as "03.2"."""
-    questions = {}
-    for notebook, template in templates.items():
-        pairs = question_cells(cast(Any, template))
-        for number, (question, answer) in enumerate(pairs, start=1):
-            if answer is not None:
-                place, model = (
-                    template.cells.index(cast(Any, answer)),
-                    written_answer(answer.source),
-                )
-                model = written_answer(answer.source)
-                found = Question(notebook, number, question.source, place, model)
-                questions[found.key] = found
-    return questions
-
-
-def answer_to(question: Question, cells: Mapping[int, Cell], notebook: Notebook) -> str:
-    """What a student answered, "" when the cell is untouched or gone.
-
-    A student who deleted the answer cell and wrote another one below the question is read, too.
-    """
-    cell = cells.get(question.place)
-    above = cells.get(question.place - 1)
-    if cell is None and above is not None:
-        after = notebook.cells[notebook.cells.index(above) + 1 :][:1]
-        cell = after[0] if after and QUESTION not in after[0].tags else None
-    return written_answer(cell.source) if cell is not None else ""
-
-
-def written_answer(source: str) -> str:
-    """What a student wrote into an answer cell, cut off where it is far too long."""
-    text = answer_text(source[: 2 * LONGEST_ANSWER])  # the search for remarks is slow
-    if len(text) > LONGEST_ANSWER:
-        text = f"{text[:LONGEST_ANSWER]} ... (it is longer)"
-    return text
 
 
 def in_order(cells: Sequence[Cell]) -> bool:

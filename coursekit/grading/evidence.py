@@ -17,8 +17,8 @@ from coursekit.grading.printed import (
     table_differences,
     table_printed,
 )
-from coursekit.grading.read import dig, text_of
 from coursekit.grading.rubric import Line, fraction_of
+from coursekit.grading.values import dig, text_of
 from coursekit.notebooks import MAY_FAIL
 from helpers.recipes import METHODS
 
@@ -77,7 +77,7 @@ def _sizes(case: Case, line: Line) -> Finding:
     if wanted is None:
         return Finding(0, "there is no record of the data to compare the sizes with")
     printed = sizes_printed(case, line.notebook)
-    right = [s for s in ("train", "val", "test") if s in printed and printed[s] == wanted.get(s)]
+    right = [s for s in ("train", "val", "test") if printed.get(s) == str(wanted.get(s))]
     if len(right) == 3:
         return Finding(1)
     return Finding(len(right) / 3, f"sizes printed and right: {', '.join(right) or 'none'}")

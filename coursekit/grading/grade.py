@@ -15,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from coursekit.grading.answers import questions_in
 from coursekit.grading.case import Case
-from coursekit.grading.cells import Notebook, parse_notebook, questions_in
+from coursekit.grading.cells import Notebook, parse_notebook
 from coursekit.grading.exports import write_exports
 from coursekit.grading.find import Place, find_hand_ins
 from coursekit.grading.gradebook import Grade, grade_case, name_pages, note_doubles

@@ -12,10 +12,10 @@ import numpy as np
 from coursekit.grading.case import Case
 from coursekit.grading.evidence import Finding, look
 from coursekit.grading.material import Material, material_of
-from coursekit.grading.read import dig, number_of, text_of
 from coursekit.grading.rerun import RAN, Rerun
 from coursekit.grading.rubric import Line, Rubric
 from coursekit.grading.tampering import Flag, flags_of
+from coursekit.grading.values import dig, number_of, text_of
 from coursekit.notebooks import METHOD_OF
 
 _NO_FILE_NAME = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # on Windows

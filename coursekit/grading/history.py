@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from coursekit.grading.read import accuracy_of, dig, number_of, numbers_of
+from coursekit.grading.values import accuracy_of, dig, number_of, numbers_of
 from helpers.lib.records import RECORD, first_fault
 
 _FIRST_LOSS = 1.5  # nats around ln(classes) that the loss of an untrained network may be

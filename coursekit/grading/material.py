@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from coursekit.grading.answers import Question
 from coursekit.grading.case import Case
-from coursekit.grading.cells import Cell, Notebook, Question, squeeze
-from coursekit.grading.read import dig, text_of
+from coursekit.grading.cells import Cell, Notebook, squeeze
+from coursekit.grading.values import dig, text_of
 
 WORDS = 4  # in a row, of an answer: what is compared
 TOKENS = 10  # in a row, of code

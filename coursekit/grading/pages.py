@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from coursekit.grading.cells import Question, clean
+from coursekit.grading.answers import Question
+from coursekit.grading.cells import clean
 from coursekit.grading.figures import Figure, scatter, stacked, strips
 from coursekit.grading.gradebook import Grade, number
 from coursekit.grading.rubric import Line, Rubric, points_of

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from coursekit.grading.case import Case
-from coursekit.grading.read import accuracy_of, dig, number_of, numbers_of
+from coursekit.grading.values import accuracy_of, dig, number_of, numbers_of
 from helpers.recipes import METHODS
 
 _ACCURACY = re.compile(r"^test: +accuracy ([\d.]+) ?% \(([\d,]+)/([\d,]+)\)", re.MULTILINE)
@@ -22,14 +22,10 @@ def printed_text(case: Case, notebook: str) -> str:
     return "\n".join(cell.printed for cell in there.code) if there else ""
 
 
-def sizes_printed(case: Case, notebook: str) -> dict[str, int | None]:
-    """The sizes of the splits that a notebook prints."""
-    return {split: _int(size) for split, size in _SIZE.findall(printed_text(case, notebook))}
-
-
-def _int(text: str) -> int | None:
-    digits = text.replace(",", "")
-    return int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else None
+def sizes_printed(case: Case, notebook: str) -> dict[str, str]:
+    """The sizes of the splits that a notebook prints, as digits."""
+    found = _SIZE.findall(printed_text(case, notebook))
+    return {split: size.replace(",", "") for split, size in found}
 
 
 def accuracy_printed(case: Case, notebook: str) -> str | None:

@@ -18,7 +18,7 @@ from coursekit.grading.printed import (
     table_differences,
     table_printed,
 )
-from coursekit.grading.read import accuracy_of, dig, numbers_of, text_of, time_of
+from coursekit.grading.values import accuracy_of, dig, numbers_of, text_of, time_of
 from coursekit.notebooks import COMPARISON
 from helpers.lib.cell_log import Entry
 from helpers.lib.identity import seed_of

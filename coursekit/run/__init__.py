@@ -1,0 +1,1 @@
+"""The command `run`: notebooks in fresh kernels, and the report of what came out."""

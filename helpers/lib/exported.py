@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import copy
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from helpers.lib.files import why_unwritten
 from helpers.lib.modes import in_eval_mode
 
 FEWEST_PLACES = 4  # a side: a map with fewer hardly says where
@@ -86,13 +86,12 @@ def export_network(
         whole = WithMaps(network, layer) if layer else network
         batch = torch.export.Dim("batch")
         program = torch.export.export(whole, (images,), dynamic_shapes=({0: batch},))
-        with path.open("wb") as stream:
-            torch.export.save(program, stream)
+        written = io.BytesIO()  # torch ends the process when it cannot write its file to the end
+        torch.export.save(program, written)
     except Exception as error:  # whatever torch.export cannot follow
-        if why_unwritten(error):
-            raise
         reason = (str(error).strip().splitlines() or [""])[0]
         return layer, f"{type(error).__name__}: {reason:.200}"
+    path.write_bytes(written.getbuffer())
     return layer, ""
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -37,10 +36,8 @@ from helpers.lib.assignment import remember_student
 from helpers.lib.files import read_json, sha256, write_json
 from helpers.lib.folders import MINI_FOLDER
 from helpers.lib.label_files import LABEL_FILES
-from helpers.lib.packing import pack, unpack
 from helpers.lib.pictures import decode_each, sort_out
 from helpers.lib.sources import list_pictures
-from helpers.lib.weights import load_state
 from helpers.recipes import METHODS
 from helpers.results import load_results
 from helpers.workspace import Workspace, chosen_dataset, find_workspace
@@ -120,7 +117,6 @@ class Bench:
         self.result = write_result(workspace.results_dir, METHOD, student=None)
         self.record = read_json(self.result / "record.json")
         self.table = (self.result / "predictions.csv").read_bytes()
-        self.network = torch.nn.Linear(3, 2)
 
     def put(self, data: bytes, name: str) -> Path:
         path = self.folder / name
@@ -255,22 +251,7 @@ class Bench:
             notebook = parse_notebook("01_a.ipynb", text)
             assert all(cell.printed.encode() is not None for cell in notebook.cells)
 
-    # Numbers
-
-    def packed_weights(self):
-        path = self.folder / "weights.npz"
-        pack(self.network.state_dict(), path)
-        return spoilt_file(path.read_bytes()), lambda data: unpack(self.put(data, path.name))
-
-    def weights(self):
-        files = []
-        for zipped in (True, False):
-            stream = io.BytesIO()
-            state = self.network.state_dict()
-            torch.save(state, stream, _use_new_zipfile_serialization=zipped)
-            files.append(spoilt_file(stream.getvalue()))
-        read = lambda data: load_state(self.network, self.put(data, "weights.pth"))  # noqa: E731
-        return st.one_of(files), read
+    # Labels
 
     def label_files(self):
         wholes = [(MINI_FOLDER / "flowers-102" / name).read_bytes() for name in LABEL_FILES]
@@ -340,7 +321,7 @@ class Bench:
 
 METHOD = next(iter(METHODS))
 READERS = ("records", "predictions", "assignments", "logs", "manifests", "rubrics", "points",
-           "notebooks", "handed_in_notebooks", "packed_weights", "weights", "label_files",
+           "notebooks", "handed_in_notebooks", "label_files",
            "pictures", "folders")  # fmt: skip
 
 
@@ -390,8 +371,6 @@ def test_every_reader_takes_the_good_file(bench):
     bench.read_rubric(b'[[section]]\n[[section.line]]\nkey = "a"\npoints = 2\nlook = "profile"\n')
     whole = [(MINI_FOLDER / "flowers-102" / name).read_bytes() for name in LABEL_FILES]
     bench.read_label_files(tuple(whole))
-    bench.packed_weights()
-    assert list(unpack(bench.folder / "weights.npz")) == ["weight", "bias"]
     some = [f"{name}/{n}.png" for name in "ab" for n in range(3)]
     bench.read_folder({name: PIXEL + name.encode() for name in some})
     bench.read_picture(PIXEL)

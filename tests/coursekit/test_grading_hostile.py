@@ -24,8 +24,9 @@ from coursekit.grading.gradebook import Grade
 from coursekit.grading.history import history_faults
 from coursekit.grading.labels import read_labels
 from coursekit.grading.printed import accuracy_printed, epochs_printed, recorded_accuracy
-from coursekit.grading.read import HandIn, predictions_of, time_of
+from coursekit.grading.read import HandIn, predictions_of
 from coursekit.grading.rubric import read_rubric
+from coursekit.grading.values import time_of
 from helpers.errors import KitError
 from helpers.lib.folders import MINI_FOLDER
 from helpers.lib.label_files import HEADER, LABEL_FILES, is_whole

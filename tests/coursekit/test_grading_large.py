@@ -17,10 +17,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tools import breakages, sample_class
-from tools.sample_class import EDITS, SHORT_ANSWER, HandIn, build, make_hand_in, set_answer, zipped
 
 from helpers.lib.folders import ROOT
+from tools import breakages, sample_class
+from tools.sample_class import EDITS, SHORT_ANSWER, HandIn, build, make_hand_in, set_answer, zipped
 
 pytestmark = pytest.mark.slow
 SIZE = int(os.environ.get("KIT_CLASS", "300"))

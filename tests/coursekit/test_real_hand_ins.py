@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tools.sample_class import SHORT_ANSWER, answer, zipped
 
 from coursekit.grading.grade import grade_class
 from coursekit.grading.gradebook import Grade
@@ -28,6 +27,7 @@ from coursekit.grading.rubric import read_rubric
 from coursekit.handin.release import kit_files
 from coursekit.notebooks import notebook_paths
 from helpers.lib.folders import ROOT
+from tools.sample_class import SHORT_ANSWER, answer, zipped
 
 pytestmark = pytest.mark.slow
 RUNS = int(os.environ.get("KIT_REAL_RUNS", "10"))

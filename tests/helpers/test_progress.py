@@ -9,7 +9,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import v4
 
-from helpers.lib.progress import HEADER, EpochTable, duration, roughly
+from helpers.lib.progress import HEADER, EpochTable, duration
 
 RUN = """
 import time
@@ -80,28 +80,9 @@ def test_nothing_is_shown_unless_wanted(capsys):
     assert capsys.readouterr() == ("", "")
 
 
-def test_the_cost_of_a_long_run_is_said_before_it(capsys, monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("time.perf_counter", lambda: now[0])
-
-    def told(seconds: float) -> str:
-        with EpochTable(10, 120) as table:
-            for _ in range(10):
-                now[0] += seconds
-                table.batch_done(1.0, 0.5)
-        return "\n".join(line for line in capsys.readouterr().out.splitlines() if "about" in line)
-
-    assert told(14.0).startswith(
-        "an epoch will train for about 28 min here, this run for 4.7 h (estimated from 2 batches"
-    )
-    assert "about 60 s here, this run for 10 min (estimated from 3 batches" in told(0.5)
-    assert told(0.2) == ""
-
-
 @pytest.mark.parametrize(
-    ("seconds", "exact", "about"),
-    [(45.2, "45 s", "45 s"), (200, "3 min 20 s", "3 min"), (3900, "1 h 05 min", "65 min"),
-     (59.6, "1 min 00 s", "60 s"), (36000, "10 h 00 min", "10.0 h")],
-)  # fmt: skip
-def test_seconds_are_said_as_a_person_says_them(seconds, exact, about):
-    assert (duration(seconds), roughly(seconds)) == (exact, about)
+    ("seconds", "said"),
+    [(45.2, "45 s"), (200, "3 min 20 s"), (3900, "1 h 05 min"), (59.6, "1 min 00 s")],
+)
+def test_seconds_are_said_as_a_person_says_them(seconds, said):
+    assert duration(seconds) == said

@@ -75,7 +75,7 @@ def test_notebook_imports_only_names_that_helpers_offers(path):
     modules = {module for module, _ in imports_of(read_notebook(path))}
     names = {name for module, name in imports_of(read_notebook(path)) if module == "helpers"}
     assert "start" in names
-    assert names <= set(helpers.__all__)
+    assert names <= set(vars(helpers))
     if path in ASSIGNMENT:  # no inner part, and nothing that only extensions have
         assert not [one for one in modules if one.startswith(("helpers.", "coursekit", "lib"))]
 
@@ -83,7 +83,7 @@ def test_notebook_imports_only_names_that_helpers_offers(path):
 def test_helpers_offers_no_function_that_no_notebook_uses():
     used = {name for path in EVERY for module, name in imports_of(read_notebook(path))}
     functions = {
-        name for name in helpers.__all__ if type(getattr(helpers, name)).__name__ == "function"
+        name for name, value in vars(helpers).items() if type(value).__name__ == "function"
     }
     assert functions - used <= {"evaluate"}  # `train_model` calls it, and so may an own loop
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -38,6 +39,18 @@ def _edit_record(hand_in: HandIn, text: str) -> bytes:
     assert text.encode() in hand_in.files[name]
     seal(hand_in)
     return zipped(hand_in.files)
+
+
+def sealed(edit: Callable[[HandIn], None]) -> Callable[[HandIn], bytes]:
+    """A way to break a hand-in: it is edited, and packed with a manifest that fits."""
+
+    @functools.wraps(edit)
+    def way(hand_in: HandIn) -> bytes:
+        edit(hand_in)
+        seal(hand_in)
+        return zipped(hand_in.files)
+
+    return way
 
 
 def _recode(hand_in: HandIn, encoding: str) -> bytes:
@@ -122,26 +135,23 @@ def byte_order_mark(hand_in: HandIn) -> bytes:
     return _recode(hand_in, "utf-8-sig")
 
 
-def latin_1(hand_in: HandIn) -> bytes:
+@sealed
+def latin_1(hand_in: HandIn) -> None:
     name = _notebook(hand_in.files)
     hand_in.files[name] = hand_in.files[name].replace(
         b"Takeaways", "Schl\u00fcsse".encode("cp1252")
     )
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
-def truncated_json(hand_in: HandIn) -> bytes:
+@sealed
+def truncated_json(hand_in: HandIn) -> None:
     for name in (_notebook(hand_in.files), "results/resnet18_finetune/record.json"):
         hand_in.files[name] = hand_in.files[name][:-200]
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
-def deep_json(hand_in: HandIn) -> bytes:
+@sealed
+def deep_json(hand_in: HandIn) -> None:
     hand_in.files[_notebook(hand_in.files)] = b'{"cells":' + b"[" * 200_000
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
 def other_format(hand_in: HandIn) -> bytes:
@@ -157,32 +167,28 @@ def format_3(hand_in: HandIn) -> bytes:
 
 
 def nonsense_cells(hand_in: HandIn) -> bytes:
-    def edit(notebook: dict) -> None:
-        notebook["cells"][2:5] = [None, 7, {"cell_type": "code", "source": 5, "outputs": [1, {}]}]
-
+    damaged = [None, 7, {"cell_type": "code", "source": 5, "outputs": [1, {}]}]
+    edit = lambda notebook: notebook["cells"].__setitem__(slice(2, 5), damaged)  # noqa: E731
     return _edit_notebook(hand_in, edit)
 
 
-def missing_notebook(hand_in: HandIn) -> bytes:
+@sealed
+def missing_notebook(hand_in: HandIn) -> None:
     del hand_in.files[_notebook(hand_in.files)]
     del hand_in.notebooks["03"]
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
-def renamed_notebooks(hand_in: HandIn) -> bytes:
+@sealed
+def renamed_notebooks(hand_in: HandIn) -> None:
     for number in ("02", "03", "05"):
         name = _notebook(hand_in.files, number)
         hand_in.files[f"notebooks/final ({number}) NEW.ipynb"] = hand_in.files.pop(name)
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
-def doubled_notebook(hand_in: HandIn) -> bytes:
+@sealed
+def doubled_notebook(hand_in: HandIn) -> None:
     name = _notebook(hand_in.files)
     hand_in.files[name.replace(".ipynb", "-Copy1.ipynb")] = hand_in.files[name]
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
 def doubled_cells(hand_in: HandIn) -> bytes:
@@ -192,10 +198,7 @@ def doubled_cells(hand_in: HandIn) -> bytes:
 
 
 def deleted_cells(hand_in: HandIn) -> bytes:
-    def edit(notebook: dict) -> None:
-        del notebook["cells"][8:14]
-
-    return _edit_notebook(hand_in, edit)
+    return _edit_notebook(hand_in, lambda notebook: notebook["cells"].__delitem__(slice(8, 14)))
 
 
 def no_ids(hand_in: HandIn) -> bytes:
@@ -271,37 +274,32 @@ def manifest_of_nonsense(hand_in: HandIn) -> bytes:
     return zipped(hand_in.files)
 
 
-def no_record(hand_in: HandIn) -> bytes:
+@sealed
+def no_record(hand_in: HandIn) -> None:
     del hand_in.files["results/bn_cnn/record.json"]
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
-def record_of_nonsense(hand_in: HandIn) -> bytes:
+@sealed
+def record_of_nonsense(hand_in: HandIn) -> None:
     record = {"schema": 1, "method": "bn_cnn", "test": [], "history": [1], "data": 5, "seed": {}}
     hand_in.files["results/bn_cnn/record.json"] = json.dumps(record).encode()
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
-def half_the_predictions(hand_in: HandIn) -> bytes:
+@sealed
+def half_the_predictions(hand_in: HandIn) -> None:
     name = "results/bn_cnn/predictions.csv"
     hand_in.files[name] = hand_in.files[name][: len(hand_in.files[name]) // 2]
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
-def predictions_of_nonsense(hand_in: HandIn) -> bytes:
+@sealed
+def predictions_of_nonsense(hand_in: HandIn) -> None:
     text = b"picture,label,prediction,probability\nimage_1.jpg,1,99999999999999999999,x\n"
     hand_in.files["results/bn_cnn/predictions.csv"] = text
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
-def damaged_log(hand_in: HandIn) -> bytes:
+@sealed
+def damaged_log(hand_in: HandIn) -> None:
     hand_in.files["results/log.jsonl"] += b'{"notebook": 5}\n[1]\nnot json\n\xff\xfe\n'
-    seal(hand_in)
-    return zipped(hand_in.files)
 
 
 def no_notebooks_at_all(hand_in: HandIn) -> bytes:

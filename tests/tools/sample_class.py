@@ -139,7 +139,7 @@ def make_hand_in(number: int, labels: Labels, *, seed: int = 0) -> HandIn:
 
 @cache
 def _world(method: str, size: int, seed: int = 7) -> tuple[np.ndarray, np.ndarray]:
-    """How hard each test picture is, and what it is mostly confused with: the same for everybody."""
+    """How hard each test picture is, and what it is confused with: the same for everybody."""
     chance = np.random.default_rng([seed, list(METHODS).index(method)])
     return chance.normal(size=size), chance.integers(1, CLASSES, size)
 

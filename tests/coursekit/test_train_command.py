@@ -13,11 +13,11 @@ from torch import nn
 from torchvision import models
 
 import helpers
+from coursekit.__main__ import main
 from coursekit.notebooks import METHOD_OF, code_cells, notebook_paths, read_notebook
 from coursekit.train import train as training_command
-from coursekit.train.train import NETWORKS, optimizer_and_schedule, recipe_for
+from coursekit.train.train import build_network, optimizer_and_schedule, recipe_for
 from helpers import METHODS, get_recipe
-from helpers import __main__ as cli
 from helpers.errors import KitError
 from helpers.lib.progress import EpochTable
 from helpers.recipes import RECIPES
@@ -35,7 +35,7 @@ def results(tmp_path, monkeypatch) -> Path:
 
 
 def run(*options: object) -> int:
-    return cli.main(["train", "--device", "cpu", *map(str, options)])
+    return main(["train", "--device", "cpu", *map(str, options)])
 
 
 def record_of(folder: Path) -> dict:
@@ -61,28 +61,25 @@ def experiment_in(notebook: Path) -> ast.Module:
     return ast.Module(kept[::-1], type_ignores=[])
 
 
-@pytest.mark.parametrize(
-    "number",
-    ["02", "03", "04", pytest.param("05", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("number", ["02", "03", "04", pytest.param("05", marks=pytest.mark.slow)])
 def test_the_command_does_what_the_notebook_does(number, results, picture_folder, monkeypatch):
     method = METHOD_OF[number]
-    shorter = functools.partial(recipe_for, num_epochs=EPOCHS)
-    monkeypatch.setattr(helpers, "start", functools.partial(helpers.start, device="cpu"))
-    monkeypatch.setattr(helpers, "get_recipe", shorter)
-    monkeypatch.setattr(
-        helpers, "load_data", functools.partial(helpers.load_data, dataset=picture_folder)
-    )
-    (notebook,) = (path for stem, path in notebook_paths().items() if stem.startswith(number))
-    exec(compile(experiment_in(notebook), str(notebook), "exec"), {})
+    with monkeypatch.context() as patch:
+        shorter = functools.partial(recipe_for, num_epochs=EPOCHS)
+        on_cpu = functools.partial(helpers.start, device="cpu")
+        pictures = functools.partial(helpers.load_data, dataset=picture_folder)
+        for name, value in {"start": on_cpu, "get_recipe": shorter, "load_data": pictures}.items():
+            patch.setattr(helpers, name, value)
+        (notebook,) = (path for stem, path in notebook_paths().items() if stem.startswith(number))
+        exec(compile(experiment_in(notebook), str(notebook), "exec"), {})
     theirs = record_of(results / method)
 
     again = ("--epochs", EPOCHS, "--rerun")  # else the notebook's own run would be loaded
     assert run("--method", method, "--dataset", picture_folder, *again) == 0
     ours = record_of(results / method)
     assert record_of(results / "previous" / method) == theirs
-    same = ["val", "epochs", "first_loss", "recipe", "parameters", "weights", "data", "seed"]
-    for name in [*same, "profile", "student", "machine", "versions"]:
+    same = ["val", "epochs", "first_loss", "recipe", "settings", "parameters", "weights", "data"]
+    for name in [*same, "seed", "profile", "student", "machine", "versions", "cam_layer"]:
         assert ours[name] == theirs[name], name
     for row, other in zip(ours["history"], theirs["history"], strict=True):
         for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "learning_rate"):
@@ -92,42 +89,46 @@ def test_the_command_does_what_the_notebook_does(number, results, picture_folder
     assert ours["files"]["predictions.csv"] == theirs["files"]["predictions.csv"]
 
 
-def test_every_method_has_its_network():
-    assert list(NETWORKS) == list(METHODS)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_its_network_and_head(method):
+    model = build_network(method, 5, None)
+    head = model.get_submodule(METHODS[method].head)
+    last = [layer for layer in head.modules() if isinstance(layer, nn.Linear)][-1]
+    assert last.out_features == 5
 
 
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda row: f"{row.method}-{row.profile}")
 def test_every_parameter_learns_at_the_rate_of_its_recipe(recipe):
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
-    head = model if recipe.backbone_lr is None else model[1]
+    model = models.resnet18(num_classes=4)
+    head = model if recipe.backbone_lr is None else model.fc
     optimizer, scheduler = optimizer_and_schedule(recipe, model, head, 7)
     rate_of = {id(p): group["max_lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(rate_of) == 4
-    for part, rate in ((model[0], recipe.backbone_lr), (model[1], recipe.head_lr)):
-        for parameter in part.parameters():
-            assert rate_of[id(parameter)] == (rate or recipe.head_lr)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(rate_of)
+    for name, parameter in model.named_parameters():
+        rate = recipe.head_lr if name.startswith("fc.") else recipe.backbone_lr
+        assert rate_of[id(parameter)] == (rate or recipe.head_lr)
     assert type(optimizer).__name__ == recipe.optimizer
     assert scheduler.total_steps == 7 * recipe.num_epochs
     assert {group["weight_decay"] for group in optimizer.param_groups} == {recipe.weight_decay}
 
 
+def test_a_schedule_that_cannot_rise_is_refused():
+    recipe = dataclasses.replace(get_recipe("bn_cnn", "mini"), num_epochs=1, warmup=0.25)
+    model = nn.Linear(2, 2)
+    with pytest.raises(KitError, match=r"a run of 4 steps .* use more epochs"):
+        optimizer_and_schedule(recipe, model, model, 4)
+
+
 # What it prints and records
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    """The BN-CNN with fewer channels, for tests of what is around it."""
-    small = functools.partial(helpers.bn_cnn, widths=(4, 8))
-    network = (lambda num_classes, pretrained: small(num_classes), "")
-    monkeypatch.setitem(NETWORKS, "bn_cnn", network)
-
-
-def test_a_shorter_run_says_so(results, picture_folder, quick, capsys):
+def test_a_shorter_run_says_so(results, picture_folder, capsys):
     assert run("--method", "bn_cnn", "--dataset", picture_folder, "--epochs", 3) == 0
     out = capsys.readouterr().out
     assert f"3 epochs, where the recipe has {get_recipe('bn_cnn', 'mini').num_epochs}" in out
     record = record_of(results / "bn_cnn")
     assert record["epochs"] == record["recipe"]["num_epochs"] == len(record["history"]) == 3
+    assert record["settings"]["num_epochs"] == 3
     assert record["machine"]["processes"] == 1
     lines = out.splitlines()
     assert len([line for line in lines if line.strip().startswith(("1/3", "2/3", "3/3"))]) == 3
@@ -137,9 +138,7 @@ def test_a_shorter_run_says_so(results, picture_folder, quick, capsys):
     assert lines[-1].endswith("bn_cnn/record.json")
 
 
-def test_a_run_that_fails_leaves_the_earlier_result(
-    results, picture_folder, quick, monkeypatch, capsys
-):
+def test_a_run_that_fails_leaves_the_earlier_result(results, picture_folder, monkeypatch, capsys):
     arguments = ("--method", "bn_cnn", "--dataset", picture_folder, "--epochs", 1)
     assert run(*arguments) == 0
     before = record_of(results / "bn_cnn")
@@ -155,16 +154,7 @@ def test_a_run_that_fails_leaves_the_earlier_result(
     assert not (results / "previous").exists()
 
 
-def test_interrupted(results, monkeypatch, capsys):
-    def stop(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(training_command, "train_method", stop)
-    assert run("--method", "bn_cnn") == 130
-    assert capsys.readouterr().err == "stopped: nothing was recorded\n"
-
-
-def test_an_interrupted_run_goes_on(results, picture_folder, quick, monkeypatch, capsys):
+def test_an_interrupted_run_goes_on(results, picture_folder, monkeypatch, capsys):
     arguments = ("--method", "bn_cnn", "--dataset", picture_folder, "--epochs", 4)
     epoch_done = EpochTable.epoch_done
 
@@ -176,21 +166,15 @@ def test_an_interrupted_run_goes_on(results, picture_folder, quick, monkeypatch,
     with monkeypatch.context() as patch:
         patch.setattr(EpochTable, "epoch_done", stop)
         assert run(*arguments) == 130
-    assert (
-        capsys.readouterr()
-        .err.splitlines()[-1]
-        .startswith(
-            "stopped in epoch 4 of 4. Run this again to go on from there. The model has its best"
-        )
-    )
+    assert "stopped in epoch 4 of 4" in capsys.readouterr().err
     assert not (results / "bn_cnn").exists()
     assert run(*arguments) == 0
-    assert "going on with epoch 3 of 4: interrupted on" in capsys.readouterr().out
+    assert "going on with epoch 3 of 4" in capsys.readouterr().out
     resumed = record_of(results / "bn_cnn")
     assert (resumed["epochs"], resumed["resumed"]) == (4, 1)
     # The finished run is loaded; its record says the same, with the seconds of then.
     assert run(*arguments) == 0
-    assert "loaded: this run ended on" in capsys.readouterr().out
+    assert "loaded: " in capsys.readouterr().out
     loaded = record_of(results / "bn_cnn")
     for name in ("val", "history", "seconds", "training_seconds", "trained", "resumed"):
         assert loaded[name] == resumed[name]
@@ -200,7 +184,6 @@ def test_an_interrupted_run_goes_on(results, picture_folder, quick, monkeypatch,
     assert anew["val"] == resumed["val"]
     assert anew["resumed"] == 0
     assert anew["trained"] > resumed["trained"]
-    assert anew["seconds"] != resumed["seconds"]
 
 
 # Bad input
@@ -212,7 +195,6 @@ def test_an_interrupted_run_goes_on(results, picture_folder, quick, monkeypatch,
         (["--method", "vgg"], "unknown method 'vgg': use one of bn_cnn, "),
         (["--method", "bn_cnn", "--profile", "huge"], "unknown profile 'huge': use 'mini'"),
         (["--method", "bn_cnn", "--epochs", "0"], "num_epochs=0: use at least 1"),
-        (["--method", "bn_cnn", "--epochs", "-3"], "num_epochs=-3: use at least 1"),
         (["--method", "bn_cnn", "--workers", "-1"], "num_workers=-1: use 0 or more"),
         (["--method", "bn_cnn", "--dataset", "CIFAR10"], "CIFAR10 is not allowed"),
         (["--method", "bn_cnn", "--device", "abacus"], "unknown device 'abacus'"),
@@ -224,29 +206,3 @@ def test_bad_input_gets_one_line(results, capsys, options, message):
     assert error.startswith(f"error: {message}")
     assert len(error.splitlines()) == 1
     assert not results.exists()
-
-
-def test_a_schedule_that_cannot_rise_is_refused():
-    recipe = dataclasses.replace(get_recipe("bn_cnn", "mini"), num_epochs=1, warmup=0.25)
-    model = nn.Linear(2, 2)
-    with pytest.raises(KitError, match=r"a run of 4 steps .* use more epochs"):
-        optimizer_and_schedule(recipe, model, model, 4)
-
-
-def test_every_parameter_has_its_rate():
-    recipe = helpers.get_recipe("resnet18_finetune", "full")
-    model = models.resnet18(num_classes=4)
-    optimizer, _ = optimizer_and_schedule(recipe, model, model.fc, batches=9)
-    highest = {id(p): group["max_lr"] for group in optimizer.param_groups for p in group["params"]}
-    assert len(highest) == sum(len(group["params"]) for group in optimizer.param_groups)
-    for name, parameter in model.named_parameters():
-        is_new = name.startswith("fc.")
-        assert highest[id(parameter)] == (recipe.head_lr if is_new else recipe.backbone_lr)
-
-
-def test_a_new_network_has_one_rate(cnn):
-    recipe = helpers.get_recipe("bn_cnn", "mini")
-    optimizer, _ = optimizer_and_schedule(recipe, cnn, cnn, batches=9)
-    (group,) = optimizer.param_groups
-    assert group["max_lr"] == recipe.head_lr
-    assert len(group["params"]) == len(list(cnn.parameters()))
