@@ -10,13 +10,12 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from benchmarks.cases import CASES
+from benchmarks.measure import machine_facts
+from benchmarks.plan import QUICK_ROUNDS, ROUNDS, Bench, make_bench
+from benchmarks.report import Report, markdown, read_report
 from helpers.errors import KitError
 from helpers.lib.folders import show_path
-
-from .cases import CASES
-from .measure import machine_facts
-from .plan import QUICK_ROUNDS, ROUNDS, Bench, make_bench
-from .report import Report, markdown, read_report
 
 RESULTS = Path(__file__).parent / "results"
 

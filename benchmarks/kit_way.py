@@ -8,12 +8,11 @@ import torch
 from torch import nn
 
 import helpers
+from benchmarks.plan import Bench
 from coursekit.train.train import optimizer_and_schedule
 from helpers.data import Data
 from helpers.recipes import Recipe
 from helpers.training import TrainingRun
-
-from .plan import Bench
 
 
 def extractor(bench: Bench, views: int) -> TrainingRun:
@@ -22,15 +21,8 @@ def extractor(bench: Bench, views: int) -> TrainingRun:
     data = without_test(bench.data(recipe), bench.workspace.seed)
     model = resnet18(bench, data)
     helpers.freeze(model, keep="fc")
-    features = helpers.compute_features(
-        model,
-        model.fc,
-        data,
-        views=views,
-        device=bench.workspace.device,
-        precision=bench.workspace.precision,
-    )
-    return train(bench, recipe, model.fc, features, precision=torch.float32)
+    head = model.get_submodule("fc")
+    return train(recipe, head, helpers.compute_features(model, head, data, views=views))
 
 
 def finetune(bench: Bench, num_epochs: int | None = None) -> TrainingRun:
@@ -39,7 +31,7 @@ def finetune(bench: Bench, num_epochs: int | None = None) -> TrainingRun:
     if num_epochs is not None:
         recipe = dataclasses.replace(recipe, num_epochs=num_epochs)
     data = bench.data(recipe)
-    return train(bench, recipe, resnet18(bench, data), data, head="fc")
+    return train(recipe, resnet18(bench, data), data, head="fc")
 
 
 def bn_cnn(bench: Bench) -> TrainingRun:
@@ -47,7 +39,7 @@ def bn_cnn(bench: Bench) -> TrainingRun:
     recipe = bench.recipe("bn_cnn")
     data = bench.data(recipe)
     torch.manual_seed(bench.workspace.seed)
-    return train(bench, recipe, helpers.bn_cnn(data.num_classes), data)
+    return train(recipe, helpers.bn_cnn(data.num_classes), data)
 
 
 def resnet18(bench: Bench, data: Data) -> nn.Module:
@@ -61,19 +53,11 @@ def without_test(data: Data, seed: int) -> Data:
 
     `compute_features` runs over test too, which no val accuracy needs.
     """
-    few = helpers.few_per_class(dataclasses.replace(data, train=data.val), 1, seed=seed)
-    return dataclasses.replace(data, test=few.train)
+    few = data.with_loaders(train=data.val).few_per_class(1, seed=seed)
+    return data.with_loaders(test=few.train)
 
 
-def train(
-    bench: Bench,
-    recipe: Recipe,
-    model: nn.Module,
-    data: Data,
-    *,
-    head: str = "",
-    precision: torch.dtype | None = None,
-) -> TrainingRun:
+def train(recipe: Recipe, model: nn.Module, data: Data, *, head: str = "") -> TrainingRun:
     """Train as the notebooks do.
 
     `head` names the new layer of a pretrained network; without it, all of `model` is new.
@@ -88,8 +72,6 @@ def train(
         optimizer,
         scheduler,
         num_epochs=recipe.num_epochs,
-        device=bench.workspace.device,
-        precision=precision or bench.workspace.suited_to(model).precision,
         progress=False,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import io
 import os
@@ -20,11 +21,11 @@ import psutil
 import torch
 import torchvision
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from helpers.errors import KitError
+from helpers.lib.devices import device_name, name_of
 from helpers.lib.folders import ROOT
-from helpers.models import count_macs
-from helpers.results import device_name
 from helpers.workspace import Workspace
 
 FORWARD_AND_BACKWARD = 3  # backward counts twice forward: gradients of the inputs and the weights
@@ -72,7 +73,9 @@ def median(values: Iterable[float]) -> float:
 
 def training_flops(model: nn.Module, size: int) -> int:
     """Floating-point operations of training on one picture; a multiply-accumulate is two."""
-    return 2 * FORWARD_AND_BACKWARD * count_macs(model, size)
+    with FlopCounterMode(display=False) as counter:
+        copy.deepcopy(model).to("meta").eval()(torch.empty(1, 3, size, size, device="meta"))
+    return FORWARD_AND_BACKWARD * counter.get_total_flops()
 
 
 def matrix_rate(
@@ -174,7 +177,7 @@ def machine_facts(workspace: Workspace) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "precision": precision_name(workspace.precision),
+        "precision": name_of(workspace.precision),
         "seed": workspace.seed,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
@@ -186,11 +189,6 @@ def busy_with_other_work(seconds: float = 1.0) -> float:
     everything = psutil.cpu_percent(interval=seconds)
     own = sum(psutil.Process().cpu_times()[:2]) - before
     return round(max(0.0, everything - 100 * own / seconds / psutil.cpu_count()), 1)
-
-
-def precision_name(precision: torch.dtype) -> str:
-    """As a person says it: "bfloat16"."""
-    return str(precision).removeprefix("torch.")
 
 
 def processor_name() -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 import helpers
 from helpers.data import Data
 from helpers.errors import KitError
+from helpers.lib.datasets import labels_of, paths_of
 from helpers.lib.identity import FLOWERS
-from helpers.recipes import Augmentation, Recipe
+from helpers.recipes import Recipe
 from helpers.workspace import Workspace
 
 ROUNDS, QUICK_ROUNDS = 3, 1  # measured, after one to warm up
@@ -49,13 +50,7 @@ class Bench:
 
     def data(self, recipe: Recipe) -> Data:
         """The pictures, as a notebook loads them; nothing is decoded yet."""
-        return helpers.load_data(
-            self.workspace,
-            size=recipe.size,
-            batch_size=recipe.batch_size,
-            augment=recipe.augment,
-            dataset=self.plan.dataset,
-        )
+        return helpers.load_data(self.workspace, recipe, dataset=self.plan.dataset)
 
     def on(self, folder: Path) -> Bench:
         """The same, on the pictures of another folder."""
@@ -116,17 +111,12 @@ def few_pictures(
 
     `counts` are pictures of each class by split; `classes` None takes them all. Returns the folder.
     """
-    data = helpers.load_data(
-        bench.workspace,
-        size=64,  # nothing is decoded
-        batch_size=4,
-        augment=Augmentation(),
-        dataset=bench.plan.dataset,
-    )
+    data = bench.data(bench.recipe("resnet18_finetune"))  # nothing is decoded
     target = folder / "few"
     for split, loader in data.dataloaders.items():
         taken: dict[int, int] = {}
-        for path, label in zip(loader.dataset.paths, loader.dataset.labels.tolist(), strict=True):
+        labels = labels_of(loader.dataset).tolist()
+        for path, label in zip(paths_of(loader.dataset), labels, strict=True):
             number = taken.get(label, 0)
             if label < (classes or data.num_classes) and number < counts[split]:
                 place = target / split / f"class_{label:03d}"

@@ -8,14 +8,14 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from helpers.errors import KitError
-from helpers.lib.figures import png_of
+from helpers.lib.figures import BLUE, VERMILLION, png_of
 from helpers.lib.files import read_json, write_json, written_atomically
-from helpers.plots import BLUE, VERMILLION
 
 SCHEMA = 1
 BUSY = 20  # percent of the processor: more than that, taken by others, spoils a measurement
@@ -171,7 +171,7 @@ def plot_ratios(report: Report) -> Figure:
     return figure
 
 
-def _dress(axis, rows: list[Row]) -> None:
+def _dress(axis: Axes, rows: list[Row]) -> None:
     """Ticks, limits, the line at 1 and the legend of `plot_ratios`."""
     ends = [1.0, *(row.ratio for row in rows), *(row.aim for row in rows if row.aim)]
     axis.set_xlim(min(ends) / 1.6, max(ends) * 2.2)

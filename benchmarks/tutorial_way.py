@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,10 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, Dataset
 from torchvision import models, transforms
 
-from helpers.data import IMAGENET_MEAN, IMAGENET_STD, Data
+from helpers.data import Data
+from helpers.lib.datasets import labels_of, paths_of
+from helpers.lib.folders import ROOT
+from helpers.pictures import IMAGENET
 
 BATCH_SIZE, NUM_WORKERS, NUM_EPOCHS = 4, 4, 25
 SIZE = 224  # pixels of a side
@@ -52,7 +56,7 @@ class PictureFiles(Dataset):
 
 def data_transforms(size: int) -> dict[str, transforms.Compose]:
     """Random crop and flip for training; the centre for validation."""
-    to_numbers = [transforms.ToTensor(), transforms.Normalize(IMAGENET_MEAN, IMAGENET_STD)]
+    to_numbers = [transforms.ToTensor(), transforms.Normalize(*IMAGENET)]
     return {
         "train": transforms.Compose(
             [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip(), *to_numbers]
@@ -69,7 +73,7 @@ def make_dataloaders(data: Data, size: int) -> dict[str, DataLoader]:
     dataloaders = {}
     for phase, transform in data_transforms(size).items():
         samples = data.dataloaders[phase].dataset
-        files = PictureFiles(samples.paths, samples.labels.tolist(), transform)
+        files = PictureFiles(paths_of(samples), labels_of(samples).tolist(), transform)
         dataloaders[phase] = DataLoader(
             files, batch_size=BATCH_SIZE, shuffle=True, num_workers=NUM_WORKERS
         )
@@ -92,6 +96,14 @@ def resnet18(
     num_ftrs = model.fc.in_features
     model.fc = nn.Linear(num_ftrs, num_classes)
     return model
+
+
+def published_cnn(num_classes: int) -> nn.Module:
+    """The assignment's own CNN of 180 M parameters, which extension 07 draws."""
+    sys.path.append(str(ROOT / "notebooks" / "extensions"))
+    from lib.networks import newnet
+
+    return newnet(num_classes, device="cpu")
 
 
 def efficientnet_b5(weights: Mapping[str, torch.Tensor], num_classes: int) -> nn.Module:
@@ -149,7 +161,8 @@ def train_model(
         for phase, dataloader in dataloaders.items():
             since = time.perf_counter()
             model.train(phase == "train")
-            running_loss, running_corrects = 0.0, 0
+            running_loss, running_corrects = 0.0, 0.0
+            size = len(dataloader.dataset)  # type: ignore[arg-type]
             for inputs, labels in dataloader:
                 inputs, labels = inputs.to(device), labels.to(device)
                 optimizer.zero_grad()
@@ -164,8 +177,8 @@ def train_model(
                 running_corrects += torch.sum(preds == labels.data).item()
             if phase == "train":
                 scheduler.step()
-            row[f"{phase}_loss"] = running_loss / len(dataloader.dataset)
-            row[f"{phase}_accuracy"] = running_corrects / len(dataloader.dataset)
+            row[f"{phase}_loss"] = running_loss / size
+            row[f"{phase}_accuracy"] = running_corrects / size
             if phase == "val" and row["val_accuracy"] > best_acc:
                 best_acc = row["val_accuracy"]
                 best_model_wts = copy.deepcopy(model.state_dict())

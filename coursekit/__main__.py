@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-
-# What a command needs is imported when it is known which one: --help answers at once, and `check`
-# also where packages are missing.
 
 Commands = Any  # what `add_subparsers` returns; argparse has no public name for it
 
@@ -27,19 +25,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     try:
-        if command is _check:
-            return _check(**options)
-        from helpers.errors import KitError
-
-        try:
-            return command(**options)
-        except KitError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
+        # Imported when it is known which: --help answers at once, `check` also without packages.
+        run = pkgutil.resolve_name(command) if isinstance(command, str) else command
+        status = run(**options)
     except KeyboardInterrupt as error:
         kept = "what was finished is kept; `run --resume`, `train` and `grade` go on with it"
         print(str(error) or f"stopped: {kept}", file=sys.stderr)
         return 130
+    except Exception as error:
+        from helpers.errors import KitError
+
+        if not isinstance(error, KitError):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return status if isinstance(status, int) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,14 +86,7 @@ def _add_run(commands: Commands) -> None:
         help="skip notebooks that ran to their end before, and go on with an interrupted training")
     add("--save-notebooks", action="store_true",
         help="write the executed notebooks over those in notebooks/ (for maintainers)")
-    run.set_defaults(command=_run)
-
-
-def _run(**options: Any) -> int:
-    from coursekit.run.runner import run_notebooks
-
-    run_notebooks(**options)
-    return 0
+    run.set_defaults(command="coursekit.run.runner:run_notebooks")
 
 
 def _add_train(commands: Commands) -> None:
@@ -122,13 +115,12 @@ def _add_train(commands: Commands) -> None:
     train.set_defaults(command=_train)
 
 
-def _train(**options: Any) -> int:
+def _train(**options: Any) -> None:
     from coursekit.train.parallel import joined
     from coursekit.train.train import train_method
 
     with joined() as processes:
         train_method(**options, processes=processes)
-    return 0
 
 
 def _add_download(commands: Commands) -> None:
@@ -145,13 +137,7 @@ def _add_download(commands: Commands) -> None:
     add("--dataset", default="Flowers102", metavar="NAME",
         help="Flowers102 (345 MB, default), OxfordIIITPet, DTD, FGVCAircraft or EuroSAT; for the "
         "extensions CIFAR10 or CIFAR100 (170 MB each)")
-    download.set_defaults(command=_download)
-
-
-def _download(**options: Any) -> int:
-    from coursekit.download import download
-
-    return download(**options)
+    download.set_defaults(command="coursekit.download:download")
 
 
 def _add_check(commands: Commands) -> None:
@@ -161,19 +147,10 @@ def _add_check(commands: Commands) -> None:
         description="Print what this machine has and lacks, and what to do about it. "
         "Exit status 0 when the mini profile can run, else 1.",
     )
-    check.add_argument(
-        "--dataset",
-        metavar="NAME",
+    check.add_argument("--dataset", metavar="NAME",
         help="also look at each picture of a data set or folder (default: the one that notebook 01 "
-        "has chosen, if it is not Flowers102)",
-    )
-    check.set_defaults(command=_check)
-
-
-def _check(**options: Any) -> int:
-    from coursekit.check import check_machine
-
-    return check_machine(**options)
+        "has chosen, if it is not Flowers102)")
+    check.set_defaults(command="coursekit.check:check_machine")
 
 
 def _add_submit(commands: Commands) -> None:
@@ -189,13 +166,7 @@ def _add_submit(commands: Commands) -> None:
     add("--anyway", action="store_true",
         help="hand in what there is, marked as incomplete (the mini profile always is)")
     add("--out", type=Path, default=Path(), metavar="DIR", help="where to write it (default: here)")
-    submit.set_defaults(command=_submit)
-
-
-def _submit(**options: Any) -> int:
-    from coursekit.handin.submit import submit
-
-    return submit(**options)
+    submit.set_defaults(command="coursekit.handin.submit:submit")
 
 
 def _add_release(commands: Commands) -> None:
@@ -217,14 +188,7 @@ def _add_release(commands: Commands) -> None:
     add("--repository", metavar="OWNER/NAME",
         help="where on GitHub you will put it (OWNER/NAME@BRANCH if not main): the notebooks get "
         "badges that open them in Google Colab, and a first cell that works there")
-    release.set_defaults(command=_release)
-
-
-def _release(**options: Any) -> int:
-    from coursekit.handin.release import release
-
-    release(**options)
-    return 0
+    release.set_defaults(command="coursekit.handin.release:release")
 
 
 def _add_grade(commands: Commands) -> None:
@@ -243,22 +207,21 @@ def _add_grade(commands: Commands) -> None:
     add("--rubric", type=Path, metavar="TOML", dest="rubric_path",
         help="points and what they depend on (default: coursekit/grading/default_rubric.toml)")
     add("--out", type=Path, default=Path("grades"), metavar="FOLDER", help="default: grades")
-    add("--workers", type=_at_least_one, metavar="N", help="processes (default: one a processor)")
+    add("--workers", type=_positive(int), metavar="N", help="processes (default: one a processor)")
     add("--rerun", nargs="+", default=[], metavar="STUDENT",
         help="also execute the notebooks of these students again, on the mini profile ('all': of "
         "everybody). THIS RUNS THEIR CODE, with your rights to your files: time is limited "
         "everywhere, memory and network only where the system can, and that is no sandbox. Do it "
         "in a container, see docs/grading.md. What comes of it gives and takes no "
         "points")
-    add("--rerun-minutes", type=_more_than_zero, default=20.0, metavar="N",
+    add("--rerun-minutes", type=_positive(float), default=20.0, metavar="N",
         help="time limit for all notebooks of one student (default: 20)")
-    add("--rerun-memory", type=_more_than_zero, default=8.0, metavar="GB",
+    add("--rerun-memory", type=_positive(float), default=8.0, metavar="GB",
         help="memory limit of one notebook (default: 8; Linux)")
     grade.set_defaults(command=_grade)
 
 
-def _grade(rerun_minutes: float, rerun_memory: float, **options: Any) -> int:
-    """Grade, and say how many hand-ins a person must look at."""
+def _grade(rerun_minutes: float, rerun_memory: float, **options: Any) -> None:
     from coursekit.grading.grade import Limits, grade_class
 
     grades = grade_class(**options, limits=Limits(rerun_minutes, rerun_memory))
@@ -267,19 +230,17 @@ def _grade(rerun_minutes: float, rerun_memory: float, **options: Any) -> int:
     out = options["out"]
     print(f"{len(grades)} hand-ins: {unread} could not be graded, {flagged} have flags")
     print(f"see {out / 'class.html'} and {out / 'grades.csv'}")
-    return 0
 
 
-def _at_least_one(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: use at least 1")
-    return number
+def _positive(kind: type[float]) -> Callable[[str], float]:
+    """What makes a number of an option's text, and refuses one that is not above 0."""
 
+    def read(text: str) -> float:
+        if not 0 < (number := kind(text)) < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text}: use more than 0")
+        return number
 
-def _more_than_zero(text: str) -> float:
-    if not 0 < (number := float(text)) < 1e6:
-        raise argparse.ArgumentTypeError(f"{text}: use more than 0")
-    return number
+    return read
 
 
 if __name__ == "__main__":

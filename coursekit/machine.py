@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
@@ -33,7 +33,6 @@ LEAST_MEMORY, LEAST_DISK, FULL_DISK = 3e9, 0.8e9, 2e9  # bytes; checkpoints incl
 def findings(dataset: str | None) -> Iterator[Finding]:
     """All of them, in the order in which they are told; `dataset` as `check_machine` says."""
     yield from _device()
-    yield from _memory()
     yield from _disk()
     yield _mini_data()
     yield _flowers()
@@ -51,13 +50,7 @@ def _device() -> Iterator[Finding]:
     yield "ok", f"device {device} ({name}), {threads} threads, {precision}"
     if device.type == "cpu":
         yield "ok", "no GPU: the mini profile takes minutes, the full one about two hours"
-
-
-def _memory() -> Iterator[Finding]:
-    try:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return  # Windows does not tell
+    size = psutil.virtual_memory().total
     if size >= LEAST_MEMORY:
         yield "ok", f"memory {size / 1e9:.1f} GB"
     else:
@@ -116,22 +109,15 @@ def _weights() -> Iterator[Finding]:
 
 
 def _leftovers() -> Iterator[Finding]:
-    """What is kept of interrupted downloads, what killed runs have left, and what can go."""
-    data_dir, results = folders()
+    """What is kept of interrupted downloads, and what can go."""
+    data_dir, _ = folders()
     if mirror := os.environ.get(OWN_MIRROR):
         yield "ok", f"downloads ask {OWN_MIRROR} first: {mirror}"
-    found = [path for place in (data_dir, results, weights_dir()) for path in place.rglob("*.part")]
-    unfinished = []
-    for path in filter(Path.is_file, found):
-        if path.name.startswith("."):
-            unfinished.append(path)
-        else:
+    found = [path for place in (data_dir, weights_dir()) for path in place.rglob("*.part")]
+    for path in found:
+        if not path.name.startswith("."):
             kept = f"{_megabytes(path)} of {path.stem} are kept of a download"
             yield "ok", f"{kept}: it goes on from there"
-    if unfinished:
-        text = f"files that were not finished: {len(unfinished)}, {_megabytes(*unfinished)}"
-        text = f"{text}, such as {show_path(unfinished[0])}"
-        yield "ok", f"{text}; delete them when nothing runs"
     decoded = data_dir / "decoded"
     if pixels := list(decoded.glob("*.pixels")):
         text = f"{_megabytes(*pixels)} of decoded pictures in {show_path(decoded)}"
@@ -158,26 +144,16 @@ def _kernel() -> Finding:
 
 def _folders() -> Iterator[Finding]:
     _, results = folders()
-    count, place = len(notebook_paths()), show_path(NOTEBOOK_FOLDER)
-    if not count:
-        yield "stop", f"no notebook in {place}: fetch the kit again"
-    elif _is_writable(NOTEBOOK_FOLDER):
-        yield "ok", f"{count} notebooks, in a folder that can be written"
+    if os.access(NOTEBOOK_FOLDER, os.W_OK):
+        yield "ok", f"{len(notebook_paths())} notebooks, in a folder that can be written"
     else:
+        place = show_path(NOTEBOOK_FOLDER)
         yield "problem", f"{place} cannot be written: copy the kit to a folder of yours"
-    if _is_writable(_existing(results)):
+    if os.access(_existing(results), os.W_OK):
         yield "ok", f"results go to {show_path(results)}"
     else:
         text = f"{show_path(results)} cannot be written"
         yield "stop", f"{text}: set KIT_RESULTS to a folder of yours"
-
-
-def _is_writable(folder: Path) -> bool:
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            return True
-    except OSError:
-        return False
 
 
 def _pictures(dataset: str | None) -> Iterator[Finding]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
@@ -56,41 +55,36 @@ def _numbered(folder: Path) -> dict[str, Path]:
 def select_notebooks(names: Sequence[str] | None, *, extensions: bool = False) -> list[Path]:
     """The notebooks that `names` mean, in their own order, each once.
 
-    Without names, all of the assignment, or with `extensions` all of these. A name is a number such
-    as "01", a stem such as "01_dataset_tour", or a file name, of either kind. Raises `KitError`
-    that lists what there is when a name fits none, and when there is no notebook.
+    Args:
+        names: Numbers such as "01", stems, or file names, of either kind; None: all of one kind.
+        extensions: Without names, all extensions instead of all of the assignment.
+
+    Raises:
+        KitError: A name fits no notebook, or there is none.
     """
     assignment, further = notebook_paths(), extension_paths()
-    every = list((further if extensions else assignment).values())
-    if not every:
-        folder = NOTEBOOK_FOLDER / EXTENSIONS if extensions else NOTEBOOK_FOLDER
-        raise KitError(f"no notebook in {folder}: fetch the kit again")
-    if not names:
-        return every
     known = assignment | further
-    chosen = set()
-    for name in names:
+    chosen = set() if names else {*(further if extensions else assignment)}
+    for name in names or ():
         stem = Path(name).name.removesuffix(".ipynb")
-        fits = [one for one in known if stem in (one, one.partition("_")[0])]
+        fits = [one for one in known if stem in (one, one[:2])]
         if not fits:
             raise KitError(f"no notebook {name!r}: there are {', '.join(known)}")
         chosen.update(fits)
+    if not chosen:
+        folder = NOTEBOOK_FOLDER / EXTENSIONS if extensions else NOTEBOOK_FOLDER
+        raise KitError(f"no notebook in {folder}: fetch the kit again")
     return [path for stem, path in known.items() if stem in chosen]
 
 
 def read_notebook(path: Path) -> NotebookNode:
     """Read a notebook of format 4; raises `KitError` that says why the file is not one."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        raw = json.loads(text)
-        if not isinstance(raw, dict) or raw.get("nbformat") != 4:
-            raise KitError(f"{path} is not a notebook of format 4: save it with a current Jupyter")
-        notebook = v4.reads(text)  # unlike nbformat.reads, it leaves complaining to us
-        nbformat.validate(notebook)
+        # Unlike nbformat.read, it leaves complaining to us.
+        notebook = v4.reads(Path(path).read_text(encoding="utf-8"))
+        nbformat.validate(notebook, version=4)
     except OSError as error:
         raise KitError(f"cannot read {path}: {error.strerror or error}") from None
-    except KitError:
-        raise
     except Exception as error:  # nbformat fails in many ways on what is no notebook
         reason = (str(error).splitlines() or [""])[0]
         raise KitError(f"{path} is not a valid notebook: {reason}") from None
@@ -98,10 +92,7 @@ def read_notebook(path: Path) -> NotebookNode:
 
 
 def bare_metadata(notebook: NotebookNode) -> NotebookNode:
-    """A notebook's metadata without what differs from one machine and run to the next.
-
-    It is the kernel's name, the language, and what the kit itself noted.
-    """
+    """A notebook's metadata without what differs from one machine and run to the next."""
     kernel = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
     bare = {"kernelspec": kernel, "language_info": {"name": "python"}}
     if OWN_METADATA in notebook.metadata:
@@ -111,12 +102,11 @@ def bare_metadata(notebook: NotebookNode) -> NotebookNode:
 
 def version_note(name: str, notebook: NotebookNode) -> str:
     """A line that says so when a notebook was released with another version of the kit, else ""."""
-    noted = notebook.metadata.get(OWN_METADATA)
-    version = noted.get("version") if isinstance(noted, dict) else None
+    version = notebook.metadata.get(OWN_METADATA, {}).get("version")
     if version in (None, kit_version()):
         return ""
     return (
-        f"NOTE     {name} belongs to version {version!s:.20} of the kit, the helpers here are "
+        f"NOTE     {name} belongs to version {version} of the kit, the helpers here are "
         f"{kit_version()}: take both from one version"
     )
 
@@ -131,14 +121,10 @@ def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
-def may_fail(cell: NotebookNode) -> bool:
-    """Whether an error of this cell is meant."""
-    return MAY_FAIL in tags_of(cell)
-
-
 def has_error(cell: NotebookNode) -> bool:
     """Whether a cell ended in an error that is not meant."""
-    return not may_fail(cell) and any(output.output_type == "error" for output in cell.outputs)
+    failed = any(output.output_type == "error" for output in cell.outputs)
+    return failed and MAY_FAIL not in tags_of(cell)
 
 
 def run_faults(notebook: NotebookNode) -> list[str]:
@@ -146,80 +132,42 @@ def run_faults(notebook: NotebookNode) -> list[str]:
 
     They keep it from being handed in; `notebook_faults` of a committed notebook are more.
     """
-    return [*_order_faults(notebook), *_error_faults(notebook)]
+    faults, cells = [], list(enumerate(code_cells(notebook), start=1))
+    for number, cell in cells:
+        if cell.execution_count is None:
+            faults.append(f"code cell {number} was not executed")
+        elif cell.execution_count != number:
+            count = cell.execution_count
+            faults.append(f"code cell {number} has the execution count {count}: run all cells")
+            break  # all that follow are off by as much
+    return faults + [
+        f"code cell {number} ended in an error" for number, cell in cells if has_error(cell)
+    ]
 
 
 def notebook_faults(path: Path) -> list[str]:
     """What keeps a notebook from being committed, a line a fault; [] when nothing."""
-    path = Path(path)
     try:
         notebook = read_notebook(path)
     except KitError as error:
         return [str(error)]
     faults = run_faults(notebook)
     for number, cell in enumerate(code_cells(notebook), start=1):
-        faults += [f"code cell {number} {fault}" for fault in _cell_faults(cell)]
-    faults += _path_faults(notebook)
+        lines = len(cell.source.splitlines())
+        if lines > MOST_LINES:
+            faults.append(f"code cell {number} has {lines} lines, more than {MOST_LINES}")
+        if any(output.get("name") == "stderr" for output in cell.outputs):
+            faults.append(f"code cell {number} writes to stderr: fix what it is warned of")
+        if any(WIDGET_VIEW in output.get("data", {}) for output in cell.outputs):
+            faults.append(f"code cell {number} shows a widget, which is empty without its kernel")
+    texts = [cell.source for cell in notebook.cells] + [shown_text(notebook)]
+    faults += [f"it holds the absolute path {name}" for name in absolute_paths("\n".join(texts))]
     kernel = notebook.metadata.get("kernelspec", {}).get("name")
     if kernel != "python3":
         faults.append(f"its kernel is {kernel!r}: choose the kernel 'python3' and save")
-    if notebook.metadata.get("widgets"):
-        faults.append("it holds saved widget state: switch off saving it, and run all cells again")
     if (size := path.stat().st_size) > MOST_BYTES:
         faults.append(f"{size:,} bytes, more than {MOST_BYTES:,}: show smaller or fewer figures")
     return [f"{path.name}: {fault}" for fault in faults]
-
-
-def _order_faults(notebook: NotebookNode) -> Iterator[str]:
-    for number, cell in enumerate(code_cells(notebook), start=1):
-        if cell.execution_count is None:
-            yield f"code cell {number} was not executed"
-        elif cell.execution_count != number:
-            yield (
-                f"code cell {number} has the execution count {cell.execution_count}: restart the "
-                "kernel and run all cells"
-            )
-            return  # all that follow are off by as much
-
-
-def _error_faults(notebook: NotebookNode) -> Iterator[str]:
-    for number, cell in enumerate(code_cells(notebook), start=1):
-        if has_error(cell):
-            error = next(output for output in cell.outputs if output.output_type == "error")
-            yield f"code cell {number} ended in {error.ename}"
-
-
-def _cell_faults(cell: NotebookNode) -> Iterator[str]:
-    """What is wrong with one code cell, and with what it shows."""
-    lines = cell.source.splitlines()
-    if len(lines) > MOST_LINES:
-        yield f"has {len(lines)} lines, more than {MOST_LINES}"
-    is_checked = any(line.strip().startswith("# NBVAL_CHECK_OUTPUT") for line in lines)
-    if is_checked and not cell.outputs:
-        yield "is marked NBVAL_CHECK_OUTPUT but has no output"
-    if any(output.get("name") == "stderr" for output in cell.outputs):
-        yield "writes to stderr: fix what it is warned of"
-    for output in cell.outputs:
-        data = output.get("data", {})
-        if WIDGET_VIEW in data:
-            yield "shows a widget, which is empty without its kernel"
-        is_value = output.output_type == "execute_result" and "image/png" not in data
-        if is_value and "\n" in data.get("text/plain", ""):
-            yield "ends in a value whose text is long: give it a name"
-
-
-def _path_faults(notebook: NotebookNode) -> Iterator[str]:
-    numbers = {"code": 0}
-    for cell in notebook.cells:
-        kind = cell.cell_type
-        if kind != "code" or cell.source.strip():
-            numbers[kind] = numbers.get(kind, 0) + 1
-        where = f"{kind} cell {numbers[kind]}"
-        for name in absolute_paths(cell.source):
-            yield f"{where} holds the absolute path {name}"
-        for output in cell.get("outputs", []):
-            for name in absolute_paths(_text_of(output)):
-                yield f"the output of {where} shows the absolute path {name}"
 
 
 def absolute_paths(text: str) -> list[str]:
@@ -229,14 +177,12 @@ def absolute_paths(text: str) -> list[str]:
 
 def shown_text(notebook: NotebookNode) -> str:
     """All the text that the outputs of a notebook show."""
-    return "\n".join(_text_of(output) for cell in code_cells(notebook) for output in cell.outputs)
-
-
-def _text_of(output: NotebookNode) -> str:
-    if output.output_type == "stream":
-        return output.text
-    if output.output_type == "error":
-        return "\n".join([output.evalue, *output.traceback])
-    return "\n".join(
-        value for kind, value in output.data.items() if kind.startswith("text/") and value
-    )
+    texts: list[str] = []
+    for output in (output for cell in code_cells(notebook) for output in cell.outputs):
+        if output.output_type == "stream":
+            texts.append(output.text)
+        elif output.output_type == "error":
+            texts += [output.evalue, *output.traceback]
+        else:
+            texts += [text for kind, text in output.data.items() if kind.startswith("text/")]
+    return "\n".join(texts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 
 from nbformat import NotebookNode
@@ -16,23 +15,6 @@ ANSWER_STUB = "*Your answer:*"  # what an answer cell holds before there is an a
 # The same as people leave it: without its stars, as nbgrader writes it, or before a model answer.
 _STUB = re.compile(r"^[*_\s]*(your|model) answer( here)?[*_\s:]*", re.IGNORECASE)
 _REMARK = re.compile(r"<!--.*?-->", re.DOTALL)
-
-
-@dataclasses.dataclass(frozen=True)
-class Question:
-    """A question of a notebook, and the answer that the next cell holds."""
-
-    number: int  # in its notebook, from 1
-    text: str  # Markdown
-    answer: str | None  # Markdown; "" when there is none yet, None when its cell is gone
-
-
-def questions_of(notebook: NotebookNode) -> list[Question]:
-    """The questions of a notebook, by the tags of their cells, each with its answer."""
-    return [
-        Question(number, cell.source, None if answer is None else answer_text(answer.source))
-        for number, (cell, answer) in enumerate(question_cells(notebook), start=1)
-    ]
 
 
 def question_cells(notebook: NotebookNode) -> list[tuple[NotebookNode, NotebookNode | None]]:

@@ -49,11 +49,11 @@ class Data:
 
     name: str
     class_names: list[str]
-    loaders: dict[str, DataLoader]  # "train", "val" and "test"
+    dataloaders: dict[str, DataLoader]  # "train", "val" and "test"
     fingerprint: str  # of the ids, labels and splits: two runs with the same saw the same task
     size: int = 0  # pixels of a side of the square that the network sees; 0: not known
     normalization: Normalization | None = None  # of the images; None: not known
-    device: torch.device = torch.device("cpu")  # on which networks are to work with it
+    device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
     precision: torch.dtype = torch.float32  # of their arithmetic
     seed: int = 0  # of splits and batches
     note: str = ""  # what every figure of these pictures must say, "" when nothing
@@ -92,7 +92,7 @@ class Data:
         return cls(
             name=name,
             class_names=list(class_names or class_names_of(list(datasets.values()))),
-            loaders=dict(loaders),
+            dataloaders=dict(loaders),
             fingerprint=fingerprint_of(
                 {
                     split: zip(ids_of(one), labels_of(one).tolist(), strict=True)
@@ -105,9 +105,9 @@ class Data:
         )
 
     def _loader(self, split: str) -> DataLoader:
-        if split not in self.loaders:
+        if split not in self.dataloaders:
             raise KitError(f'these data have no {split} split: add "{split}" to the loaders')
-        return self.loaders[split]
+        return self.dataloaders[split]
 
     @property
     def train(self) -> DataLoader:
@@ -122,21 +122,17 @@ class Data:
         return self._loader("test")
 
     @property
-    def dataloaders(self) -> dict[str, DataLoader]:
-        return self.loaders
-
-    @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
     @property
     def sizes(self) -> dict[str, int]:
         """Number of samples in each split."""
-        return {split: len(loader.dataset) for split, loader in self.loaders.items()}  # type: ignore[arg-type]
+        return {split: len(loader.dataset) for split, loader in self.dataloaders.items()}  # type: ignore[arg-type]
 
     def with_loaders(self, **loaders: DataLoader) -> Data:
         """The same data with other loaders for some splits."""
-        return dataclasses.replace(self, loaders=self.loaders | loaders)
+        return dataclasses.replace(self, dataloaders=self.dataloaders | loaders)
 
     def few_per_class(self, count: int, *, seed: int) -> Data:
         """The same data with only `count` training pictures of each class, drawn by `seed`.
@@ -267,7 +263,7 @@ def data_from(
     data = Data(
         name=listing.name,
         class_names=class_names,
-        loaders=loaders,
+        dataloaders=loaders,
         fingerprint=fingerprint(listing),
         size=size,
         normalization=IMAGENET,

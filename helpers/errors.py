@@ -1,4 +1,4 @@
-"""The errors that the kit raises on purpose: `KitError`, and what is caught by a name of its own."""
+"""The errors that the kit raises on purpose: `KitError`, and two that are caught by their names."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ FEATURE_BATCH = 64  # pictures at a time
 
 
 class Features(TensorDataset):
-    """A TensorDataset of vectors (samples, width) and labels (samples,), with the samples' names."""
+    """A TensorDataset of vectors (samples, width) and labels (samples,), with their names."""
 
     def __init__(self, vectors: torch.Tensor, dataset: Dataset, views: int = 1) -> None:
         super().__init__(vectors, labels_of(dataset).repeat(views))
@@ -67,7 +67,7 @@ def compute_features(
     move_model(model, device)
     reseed(data.train)
     loaders, seconds = {}, {}
-    for split, loader in data.loaders.items():
+    for split, loader in data.dataloaders.items():
         started, dataset = time.perf_counter(), loader.dataset
         passes = [plain(dataset)] + [dataset] * (views - 1 if split == "train" else 0)
         generator = loader.generator or torch.Generator().manual_seed(data.seed)
@@ -84,7 +84,7 @@ def compute_features(
         seconds[split] = time.perf_counter() - started
     return dataclasses.replace(
         data,
-        loaders=loaders,
+        dataloaders=loaders,
         precision=torch.float32,  # a head is too small to gain from less
         feature_seconds=seconds["train"] + seconds["val"],
     )

@@ -1,5 +1,5 @@
-"""Figures of what is in a network and what passes through it. Each returns a Figure: put the call on
-the last line of a cell to see it."""
+"""Figures of what is in a network and what passes through it. Each returns a Figure: put the call
+on the last line of a cell to see it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def plot_batchnorm(
 
 @dataclasses.dataclass
 class LayerInputs:
-    """Mean and standard deviation of each channel of what reached a layer; a row for each training step."""
+    """Mean and std of each channel of what reached a layer; a row for each training step."""
 
     rows: list[tuple[torch.Tensor, torch.Tensor]] = dataclasses.field(default_factory=list)
 
@@ -108,7 +108,7 @@ def plot_activations(
     """What reached a layer while its network learned: a panel for each of several runs.
 
     Some channels of a run, from a narrow to a wide one: the line is a channel's mean at each
-    step, the band reaches one standard deviation to either side. `batches` is the steps of an epoch.
+    step, the band reaches one standard deviation to either side. `batches` are those of an epoch.
     """
     figure, axes = new_axes(1, len(watched), width=4.5 * len(watched), height=3, note=note)
     for axis in axes[0, 1:]:

@@ -129,7 +129,7 @@ def denormalize(
     Without a known normalization, ImageNet's is undone where values leave 0 ... 1.
     """
     if normalization is None:
-        if 0 <= images.min() and images.max() <= 1:
+        if images.min() >= 0 and images.max() <= 1:
             return images.float()
         normalization = IMAGENET
     mean = torch.tensor(normalization.mean, device=images.device).view(-1, 1, 1)

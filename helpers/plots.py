@@ -160,11 +160,11 @@ def plot_class_balance(data: Loaders) -> Figure:
     """Number of pictures of each class, split by split; most test pictures first."""
     data = Data.of(data)
     figure, axes = new_axes(width=8, height=2.8, note=data.note)
-    last = list(data.loaders)[-1]
+    last = list(data.dataloaders)[-1]
     ranks = class_counts(data, last).argsort(descending=True, stable=True)
     edges = np.arange(data.num_classes + 1) - 0.5
     styles: tuple[dict[str, Any], ...] = ({"lw": 5, "alpha": 0.4}, {"ls": "--"}, {})
-    for split, color, style in zip(data.loaders, COLORS, styles, strict=False):
+    for split, color, style in zip(data.dataloaders, COLORS, styles, strict=False):
         counts = class_counts(data, split)[ranks].numpy()
         axes[0, 0].stairs(counts, edges, baseline=None, color=color, label=split, **style)
     axes[0, 0].set(xlabel=f"classes, most {last} pictures first", ylabel="pictures", ylim=(0, None))
@@ -248,7 +248,7 @@ def plot_history(
     x: Literal["epoch", "seconds", "fraction"] = "epoch",
     note: str = "",
 ) -> Figure:
-    """How one run went, or several.
+    """Loss and accuracy, epoch by epoch, of one run or of several; or accuracy over their time.
 
     Args:
         runs: what `train_model` returned, or several under their names.
@@ -385,10 +385,13 @@ def _logarithmic(axis: Axes) -> None:
     """Let the x axis be logarithmic, with plain numbers: 20, 500, 2k."""
     from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
+    def text(value: float, _: object) -> str:
+        return f"{value:g}" if value < 1000 else str(EngFormatter(sep="")(value))
+
     axis.set(xscale="log")
     axis.margins(x=0.15)
     axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.xaxis.set_major_formatter(text)
     axis.xaxis.set_minor_locator(NullLocator())
 
 

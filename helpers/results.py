@@ -32,7 +32,7 @@ from helpers.lib.files import (
     written_atomically,
 )
 from helpers.lib.identity import kit_version
-from helpers.lib.records import record_fault
+from helpers.lib.records import COLUMNS, SCHEMAS, parse_predictions, record_fault
 from helpers.models import count_parameters, name_weights
 from helpers.recipes import METHODS, as_dict, method_title, plain_types
 from helpers.scores import Score
@@ -40,7 +40,6 @@ from helpers.training import TrainingRun
 from helpers.workspace import Workspace
 
 SCHEMA = 2
-READABLE = (1, 2)  # the schemas of records that are understood
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +243,7 @@ def predictions_csv(score: Score, class_names: Sequence[str]) -> str:
     """A line a test picture: its id, label and prediction as numbers and names, and probability."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["picture", "label", "prediction", "probability", "class", "predicted_class"])
+    writer.writerow(COLUMNS)
     rows = zip(score.ids, score.labels.tolist(), score.predictions.tolist(), strict=True)
     for (name, label, guess), p in zip(rows, score.probabilities, strict=True):
         writer.writerow(
@@ -314,50 +313,29 @@ def check_belongs(result: Result, workspace: Workspace, data: Data | DataSet | N
 def read_result(path: Path) -> Result:
     """Read a record and the predictions beside it; raises `KitError` when they do not agree."""
     record, again = read_json(path), f"delete {path.parent} and run its notebook again"
-    if not isinstance(record, dict) or record.get("schema") not in READABLE:
+    if not isinstance(record, dict) or record.get("schema") not in SCHEMAS:
         raise KitError(f"{path} is not a record of this version of the kit: {again}")
     if fault := record_fault(record):
         raise KitError(f"{path} is damaged ({fault}): {again}")
-    table = path.with_name("predictions.csv")
+    table, test = path.with_name("predictions.csv"), record["test"]
     try:
         if record["files"]["predictions.csv"] != sha256(table):
             raise KitError(f"{table} was changed after it was recorded: {again}")
-        with table.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-        classes = record["data"]["classes"]
-        labels, predictions = (
-            torch.tensor([class_number(row[name], classes) for row in rows])
-            for name in ("label", "prediction")
+        found = parse_predictions(table.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise KitError(f"{table} is damaged ({error}): {again}") from None
+    if [found.correct, len(found.pictures)] != [test["correct"], test["total"]] or not math.isclose(
+        test["accuracy"], test["correct"] / test["total"]
+    ):
+        raise KitError(
+            f"{path} says {test['correct']} of {test['total']} are right ({test['accuracy']:.4f}), "
+            f"its predictions say {found.correct} of {len(found.pictures)}: {again}"
         )
-        correct, test = int((labels == predictions).sum()), record["test"]
-        if [correct, len(rows)] != [test["correct"], test["total"]]:
-            raise KitError(
-                f"{path} says {test['correct']} of {test['total']} are right, "
-                f"its predictions say {correct} of {len(rows)}: {again}"
-            )
-        if not math.isclose(test["accuracy"], correct / len(rows)):
-            raise KitError(
-                f"{path} says that the accuracy is {test['accuracy']}, its predictions "
-                f"say {correct / len(rows):.4f}: {again}"
-            )
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise KitError(f"{path} or {table.name} is damaged ({error!r:.200}): {again}") from None
-    names = record["data"].get("class_names") or names_in(rows, classes)
-    return Result(record, [row["picture"] for row in rows], labels, predictions, names, path.parent)
-
-
-def names_in(rows: Sequence[Mapping[str, str]], classes: int) -> list[str]:
-    """The names of the classes that occur in predictions; the others get their numbers."""
-    names = [f"class {number}" for number in range(classes)]
-    for row in rows:
-        names[int(row["label"])] = row["class"]
-        names[int(row["prediction"])] = row["predicted_class"]
-    return names
-
-
-def class_number(text: str, classes: int) -> int:
-    """A class as its number; raises `ValueError` when there is no such class."""
-    number = int(text)
-    if not 0 <= number < classes:
-        raise ValueError(f"class {number} of {classes}")
-    return number
+    classes = record["data"]["classes"]
+    if not all(0 <= number < classes for number in (*found.labels, *found.guesses)):
+        raise KitError(f"{table} has a class that is none of {classes}: {again}")
+    names = record["data"].get("class_names") or [
+        found.names.get(number, f"class {number}") for number in range(classes)
+    ]
+    labels, guesses = (torch.from_numpy(one).long() for one in (found.labels, found.guesses))
+    return Result(record, found.pictures, labels, guesses, names, path.parent)

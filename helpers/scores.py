@@ -92,7 +92,7 @@ def test(
     """
     if isinstance(data, DataLoader):
         loader = data
-    elif split not in (loaders := data.loaders if isinstance(data, Data) else data):
+    elif split not in (loaders := data.dataloaders if isinstance(data, Data) else data):
         raise KitError(f"these data have no {split!r} split: it is one of {', '.join(loaders)}")
     else:
         loader = loaders[split]

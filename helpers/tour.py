@@ -19,13 +19,13 @@ FEW = 10  # training pictures of a class: with fewer, little can be learned of i
 
 def class_counts(data: Data, split: str) -> torch.Tensor:
     """(classes,) int64: how many samples of each class a split has."""
-    return torch.bincount(labels_of(data.loaders[split].dataset), minlength=data.num_classes)
+    return torch.bincount(labels_of(data.dataloaders[split].dataset), minlength=data.num_classes)
 
 
 def picture_sizes(data: Data | Mapping[str, DataLoader]) -> list[tuple[int, int]]:
     """(width, height) in pixels of every picture file, over all splits."""
     data = Data.of(data)
-    paths = [path for loader in data.loaders.values() for path in paths_of(loader.dataset)]
+    paths = [path for loader in data.dataloaders.values() for path in paths_of(loader.dataset)]
     if not paths:
         raise KitError(f"{data.name} has no picture files whose sizes could be read")
     return check_all(paths, "reading sizes")
@@ -82,7 +82,7 @@ def duplicates_across_splits(data: Data | Mapping[str, DataLoader]) -> Table:
     data = Data.of(data)
     seen: dict[bytes, tuple[str, str]] = {}
     rows = []
-    for split, loader in data.loaders.items():
+    for split, loader in data.dataloaders.items():
         dataset = loader.dataset
         for index, (name, label) in enumerate(
             zip(ids_of(dataset), labels_of(dataset).tolist(), strict=True)

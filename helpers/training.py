@@ -103,14 +103,16 @@ def train_model(
     timer, best = Timer(device), BestWeights()
     history: list[dict[str, float]] = []
 
-    first_loss = check_before_training(model, data.loaders, data.num_classes, criterion, optimizer)
+    first_loss = check_before_training(
+        model, data.dataloaders, data.num_classes, criterion, optimizer
+    )
     settings = settings_of_run(
         data.train, criterion, optimizer, scheduler, step_scheduler=step_scheduler,
         device=device, precision=precision, num_epochs=num_epochs, patience=patience,
         min_delta=min_delta, data={"name": data.name, "size": data.size},
     )  # fmt: skip
     saved = Checkpoint(
-        checkpoint, settings, loaders=data.loaders, model=model, optimizer=optimizer,
+        checkpoint, settings, loaders=data.dataloaders, model=model, optimizer=optimizer,
         scheduler=scheduler, scaler=scaler, best=best, history=history, first_loss=first_loss,
         feature_seconds=data.feature_seconds, rerun=rerun,
     )  # fmt: skip

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tools.tiny import write_class_folders
 
 import helpers
 from helpers.data import Data
 from helpers.recipes import Augmentation
 from helpers.workspace import Workspace
+from tools.tiny import write_class_folders
 
 torch.set_num_threads(1)  # the networks are tiny: threads would only wait for each other
 

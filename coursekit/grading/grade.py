@@ -109,7 +109,13 @@ def grade_class(
     grades = list(track(found, "grading", len(places)))
     grades.sort(key=lambda grade: (grade.student.lower(), grade.student, grade.place))
     _compare_all(grades, grader.templates)
-    _execute_again(_chosen(grades, rerun), by_name, grader, limits or Limits(), out / ".cache")
+    limits, chosen = limits or Limits(), _chosen(grades, rerun)
+    if chosen:
+        print(f"running {len(chosen)} hand-ins again on mini: {limits}; this is no sandbox")
+    for grade in track(chosen, "running again", len(chosen)):
+        place = by_name[grade.place]
+        grade.reruns = run_again(place, grade.student, grader.templates, grader.labels, limits)
+        keep(out / ".cache", place, grade.reruns)
     for grade in grades:
         grade.reruns = grade.reruns or kept(out / ".cache", by_name[grade.place])
     give_points(grades, given, filled_in)
@@ -128,22 +134,6 @@ def _chosen(grades: Sequence[Grade], names: Sequence[str]) -> list[Grade]:
         if not any(name in (grade.student, grade.place) for grade in grades):
             raise KitError(f"--rerun {name}: no hand-in of that student, and none of that name")
     return [grade for grade in grades if grade.student in names or grade.place in names]
-
-
-def _execute_again(
-    grades: Sequence[Grade],
-    places: Mapping[str, Place],
-    grader: Grader,
-    limits: Limits,
-    folder: Path,
-) -> None:
-    """Execute the notebooks of these hand-ins again, one after the other, and keep what came."""
-    if grades:
-        print(f"running {len(grades)} hand-ins again on mini: {limits}; this is no sandbox")
-    for grade in track(grades, "running again", len(grades)):
-        place = places[grade.place]
-        grade.reruns = run_again(place, grade.student, grader.templates, grader.labels, limits)
-        keep(folder, place, grade.reruns)
 
 
 def _compare_all(grades: Sequence[Grade], templates: Mapping[str, Notebook]) -> None:

@@ -79,11 +79,6 @@ class Line:
     bands: tuple[tuple[float, float], ...] = ()  # (accuracy, fraction of the points), rising
     hint: str = ""  # told to a student who does not get all of it
 
-    @property
-    def is_read(self) -> bool:
-        """Whether a person reads it; the machine gives no points for it."""
-        return self.look == "answers"
-
 
 @dataclass(frozen=True)
 class Section:
@@ -109,11 +104,6 @@ class Rubric:
     @property
     def points(self) -> float:
         return points_of(self.lines)
-
-    @property
-    def machine_points(self) -> float:
-        """The points that do not wait for a person."""
-        return points_of([line for line in self.lines if not line.is_read])
 
 
 def points_of(lines: Sequence[Line]) -> float:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from nbformat import NotebookNode
 
@@ -17,7 +17,6 @@ from helpers.errors import KitError
 
 COLAB = "https://colab.research.google.com"
 LACKING = ("efficientnet_pytorch", "torchsummary", "pooch")  # what Colab may not have
-_REPOSITORY = re.compile(r"([\w-]+)/([\w.-]+?)(?:@([\w./-]+))?")
 
 FETCH = """\
 import sys
@@ -40,47 +39,40 @@ if "google.colab" in sys.modules and "helpers" not in sys.modules:
 """
 
 
-@dataclass(frozen=True)
-class Repository:
+class Repository(NamedTuple):
     """Where on GitHub the student's edition will be."""
 
     owner: str
     name: str
-    branch: str = "main"
+    branch: str
 
 
 def repository_of(text: str) -> Repository:
     """Read "owner/name" or "owner/name@branch"; raises `KitError` for other texts."""
-    found = _REPOSITORY.fullmatch(text)
+    found = re.fullmatch(r"([\w-]+)/([\w.-]+?)(?:@([\w./-]+))?", text)
     if found is None:
         raise KitError(f"--repository {text!r}: write owner/name, or owner/name@branch")
-    owner, name, branch = found.groups()
-    return Repository(owner, name, branch or "main")
+    return Repository(found[1], found[2], found[3] or "main")
 
 
 def for_colab(notebook: NotebookNode, repository: Repository, path: str) -> NotebookNode:
     """Copy a notebook, with a badge below its title and a first code cell that works on Colab.
 
     Args:
-        notebook: as students get it.
-        repository: where it will be on GitHub.
-        path: where the notebook is in the repository.
+        notebook: As students get it; it has a title and a code cell.
+        repository: Where it will be on GitHub.
+        path: Where the notebook is in the repository.
     """
     notebook = copy.deepcopy(notebook)
-    where = f"{repository.owner}/{repository.name}/blob/{repository.branch}/{path}"
-    badge = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({COLAB}/github/{where})"
-    title = next((cell for cell in notebook.cells if cell.cell_type == "markdown"), None)
-    if title is not None:
-        first, _, rest = title.source.partition("\n")
-        title.source = f"{first}\n\n{badge}\n{rest}"
-    setup = next((cell for cell in notebook.cells if cell.cell_type == "code"), None)
-    if setup is not None:
-        fetch = FETCH.format(
-            owner=repository.owner,
-            name=repository.name,
-            branch=repository.branch,
-            packages=", ".join(f'"{name}"' for name in LACKING),
-            folder=PurePosixPath(path).parent,
-        )
-        setup.source = fetch + setup.source
+    owner, name, branch = repository
+    where = f"{COLAB}/github/{owner}/{name}/blob/{branch}/{path}"
+    first, _, rest = notebook.cells[0].source.partition("\n")
+    badge = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({where})"
+    notebook.cells[0].source = f"{first}\n\n{badge}\n{rest}"
+    setup = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    packages = ", ".join(f'"{name}"' for name in LACKING)
+    fetch = FETCH.format(
+        **repository._asdict(), packages=packages, folder=PurePosixPath(path).parent
+    )
+    setup.source = fetch + setup.source
     return notebook

@@ -28,7 +28,7 @@ from coursekit.questions import (
     QUESTION,
     SOLUTION,
     TODO,
-    questions_of,
+    question_cells,
 )
 from helpers.errors import KitError
 from helpers.lib.identity import kit_version
@@ -44,11 +44,11 @@ def student_edition(name: str, solution: NotebookNode) -> NotebookNode:
     """Make a notebook as students get it; cells keep their ids.
 
     Args:
-        name: its file name, for messages and metadata.
-        solution: the notebook with its solutions, which is left as it is.
+        name: Its file name, for messages and metadata.
+        solution: The notebook with its solutions, which is left as it is.
 
     Raises:
-        KitError: for markers that do not come in pairs.
+        KitError: Markers do not come in pairs.
     """
     notebook = nbgrader_edition(name, solution)
     for cell in notebook.cells:
@@ -62,17 +62,18 @@ def student_edition(name: str, solution: NotebookNode) -> NotebookNode:
 
 
 def nbgrader_edition(name: str, solution: NotebookNode) -> NotebookNode:
-    """Make a notebook with its solutions as nbgrader wants it in source/; model answers go.
+    """Make a notebook with its solutions as nbgrader wants it in source/, without model answers.
 
-    It has no outputs and no execution counts, but nbgrader's metadata. Arguments are those of
-    `student_edition`.
+    Args:
+        name: Its file name.
+        solution: The notebook with its solutions, which is left as it is.
     """
     notebook = copy.deepcopy(solution)
     notebook.cells = [cell for cell in notebook.cells if MODEL_ANSWER not in tags_of(cell)]
     notebook.metadata = bare_metadata(notebook)
     notebook.metadata[OWN_METADATA] = {
         "notebook": name.removesuffix(".ipynb"),
-        "questions": len(questions_of(notebook)),
+        "questions": len(question_cells(notebook)),
         "version": kit_version(),
     }
     for cell, role in zip(notebook.cells, roles(notebook), strict=True):
@@ -151,13 +152,10 @@ def edition_faults(name: str, solution: NotebookNode, student: NotebookNode) -> 
     that checks it, and no solution may be left in it.
 
     Args:
-        name: the notebook's file name.
-        solution: the notebook with its solutions.
-        student: its `student_edition`.
+        name: The notebook's file name.
+        solution: The notebook with its solutions.
+        student: Its `student_edition`.
     """
-    ids = [cell.get("id") for cell in student.cells]
-    if None in ids or len(set(ids)) != len(ids):
-        return [f"{name}: cells without an id, or two with one: save it with a current Jupyter"]
     faults = [*_cell_faults(solution, student), *_todo_faults(student), *_leaks(solution, student)]
     return [f"{name}, cell {fault}" for fault in faults]
 
@@ -181,25 +179,19 @@ def _cell_faults(solution: NotebookNode, student: NotebookNode) -> Iterator[str]
 
 def _todo_faults(student: NotebookNode) -> Iterator[str]:
     """A TODO is checked by an assert of its own cell, or of a later one before the next TODO."""
-    unchecked: list[str] = []
-    latest = ""
-    for cell, role in zip(student.cells, roles(student), strict=True):
-        if role == "check" and unchecked[-1:] == [latest]:
-            unchecked.pop()
-        elif role == "todo":
-            latest = cell.id
-            if not asserts_of(cell.source):
-                unchecked.append(latest)
-    for todo in unchecked:
-        yield f"{todo}: no assert checks what the student writes there"
+    found = list(zip(student.cells, roles(student), strict=True))
+    for place, (todo, role) in enumerate(found):
+        later = [role for _, role in found[place + 1 :] if role in ("todo", "check")]
+        if role == "todo" and later[:1] != ["check"] and not asserts_of(todo.source):
+            yield f"{todo.id}: no assert checks what the student writes there"
 
 
 def _leaks(solution: NotebookNode, student: NotebookNode) -> Iterator[str]:
     """Solutions that are still there, whole, in whatever cell."""
-    texts = {cell.id: _one_line(cell.source) for cell in student.cells}
+    texts = [(cell.id, _one_line(cell.source)) for cell in student.cells]
     for cell in solution.cells:
         for secret in map(_one_line, _secrets(cell)):
-            for place, text in texts.items():
+            for place, text in texts:
                 if len(secret) >= SHORTEST_SECRET and secret in text:
                     yield f"{place}: gives away the solution of cell {cell.id}"
 

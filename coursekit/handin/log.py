@@ -21,14 +21,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def read_log(text: str) -> tuple[list[Entry], int]:
-    """Read a log.
-
-    Args:
-        text: what log.jsonl holds.
-
-    Returns:
-        Its entries in their order, and how many of its lines are damaged.
-    """
+    """The entries that log.jsonl holds, in their order, and how many of its lines are damaged."""
     entries, damaged = [], 0
     for line in filter(str.strip, text.split("\n")):
         try:
@@ -58,24 +51,22 @@ def best_session(
     A session of this name is preferred, and a later one to an earlier one.
 
     Args:
-        hashes: the `source_hash` of each code cell of the notebook.
-        entries: of the log.
-        name: the notebook's file name.
+        hashes: The `source_hash` of each code cell of the notebook.
+        entries: Of the log.
+        name: The notebook's file name.
 
     Returns:
         The entries of these cells, cell by cell, and the numbers (from 1) of the cells that the
         session does not show.
     """
-    sessions: dict[str, list[Entry]] = {}
+    sessions: dict[str, dict[tuple[int, str], Entry]] = {}
     for entry in entries:
-        sessions.setdefault(entry.session, []).append(entry)
-    best_rank, best, best_absent = (1, False), [], list(range(1, len(hashes) + 1))
-    for session in sessions.values():
-        ran = {(entry.count, entry.cell): entry for entry in session}
-        shown = [ran.get(key) for key in enumerate(hashes, start=1)]
-        found = [entry for entry in shown if entry is not None]
+        sessions.setdefault(entry.session, {})[entry.count, entry.cell] = entry
+    cells = list(enumerate(hashes, start=1))
+    best_rank, best = (1, False), list[Entry]()
+    for ran in sessions.values():
+        found = [ran[cell] for cell in cells if cell in ran]
         rank = len(found), any(entry.notebook == name for entry in found)
         if rank >= best_rank:
             best_rank, best = rank, found
-            best_absent = [number for number, entry in enumerate(shown, start=1) if not entry]
-    return best, best_absent
+    return best, sorted({number for number, _ in cells} - {entry.count for entry in best})

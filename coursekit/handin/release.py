@@ -18,7 +18,6 @@ from nbformat import NotebookNode
 from coursekit.handin.colab import for_colab, repository_of
 from coursekit.handin.edition import edition_faults, nbgrader_edition, roles, student_edition
 from coursekit.notebooks import EXTENSIONS, read_notebook
-from coursekit.questions import BEGIN, SOLUTION
 from helpers.errors import KitError
 from helpers.lib.files import write_text
 from helpers.lib.folders import ROOT, show_path
@@ -39,7 +38,7 @@ STUDENT_PARTS = (
     "pyproject.toml",
     "requirements.txt",
 )
-# ... but without these commands ...
+# ... but without these commands.
 FOR_INSTRUCTORS = (
     "coursekit/grading",
     "coursekit/handin/colab.py",
@@ -49,8 +48,6 @@ FOR_INSTRUCTORS = (
     "coursekit/templates/feedback.html.jinja",
     "coursekit/templates/grading.css",
 )
-# ... and, where git cannot be asked, without what running the kit leaves behind.
-LEFT_BEHIND = ("__pycache__", ".ipynb_checkpoints", "flowers-102")
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -65,29 +62,34 @@ def release(
     """Write the student's edition of the kit into a folder; all of it, or nothing.
 
     Args:
-        out: the new or empty folder.
-        nbgrader: another one, for the notebooks with their solutions and nbgrader's metadata.
-        check: first execute the notebooks on the mini profile, so that each of their asserts is
-            known to hold.
+        out: The new or empty folder.
+        nbgrader: Another one, for the notebooks with their solutions and nbgrader's metadata.
+        check: First execute the notebooks on the mini profile: each of their asserts must hold.
         repository: "owner/name" on GitHub: the notebooks get badges that open them from there in
             Google Colab.
-        root: the folder of the kit.
+        root: The folder of the kit, a git repository.
 
     Raises:
-        KitError: when the notebooks have faults, which are printed a line each, when a folder is
-            not empty, or cannot be written.
+        KitError: The notebooks have faults, which are printed a line each, a folder is not empty,
+            or cannot be written.
     """
     place = None if repository is None else repository_of(repository)
-    targets = [Path(folder).resolve() for folder in (out, nbgrader) if folder is not None]
-    for number, target in enumerate(targets):
-        if target in targets[:number] or not _is_empty(target):
+    for number, target in enumerate(targets := [one.resolve() for one in (out, nbgrader) if one]):
+        is_free = not target.exists() or (target.is_dir() and not any(target.iterdir()))
+        if target in targets[:number] or not is_free:
             raise KitError(f"{show_path(target)} is in use: name a new or empty folder")
     paths = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    paths += sorted((root / "notebooks" / EXTENSIONS).glob("[0-9][0-9]_*.ipynb"))
-    if not paths:
-        raise KitError(f"no notebook in {root / 'notebooks'}: fetch the kit again")
-    solutions = {path.relative_to(root).as_posix(): read_notebook(path) for path in paths}
-    students = _student_editions(solutions)
+    further = sorted((root / "notebooks" / EXTENSIONS).glob("[0-9][0-9]_*.ipynb"))
+    solutions = {one.relative_to(root).as_posix(): read_notebook(one) for one in paths + further}
+    students = {name: student_edition(Path(name).name, one) for name, one in solutions.items()}
+    faults = [
+        fault
+        for name, student in students.items()
+        for fault in edition_faults(Path(name).name, solutions[name], student)
+    ]
+    if faults:
+        print("\n".join(f"- {fault}" for fault in faults))
+        raise KitError("the notebooks cannot be handed out, see above: nothing was written")
     if place is not None:
         students = {name: for_colab(one, place, name) for name, one in students.items()}
     if check:
@@ -97,35 +99,21 @@ def release(
             (folder / kit_file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(root / kit_file, folder / kit_file)
         _write_notebooks(folder, students)
-    if nbgrader is not None:
-        assignment = {Path(name).name: one for name, one in solutions.items() if not _extends(name)}
-        with _filled_folder(targets[1]) as folder:
-            graded = {name: nbgrader_edition(name, one) for name, one in assignment.items()}
-            _write_notebooks(folder, graded)
-    _tell(students)
+    assignment = [path.relative_to(root).as_posix() for path in paths]
+    for target in targets[1:]:
+        graded = {Path(name).name: solutions[name] for name in assignment}
+        with _filled_folder(target) as folder:
+            _write_notebooks(
+                folder, {name: nbgrader_edition(name, one) for name, one in graded.items()}
+            )
+    for name in assignment:
+        found = roles(students[name])
+        counts = (f"{found.count(role)} {role}s" for role in ("question", "todo", "check"))
+        print(f"{name}: {', '.join(counts)}")
     for target in targets:
         print(f"wrote {show_path(target)}")
     if place is not None:
         print(f"the badges work once {show_path(targets[0])} is {repository} on GitHub")
-
-
-def _extends(name: str) -> bool:
-    """Whether a notebook, by its path in the kit, is an extension."""
-    return Path(name).parent.name == EXTENSIONS
-
-
-def _student_editions(solutions: Mapping[str, NotebookNode]) -> dict[str, NotebookNode]:
-    """All notebooks as students get them; prints their faults and raises `KitError` for any."""
-    students, faults = {}, []
-    for path, solution in solutions.items():
-        name = Path(path).name
-        students[path] = student_edition(name, solution)
-        faults += edition_faults(name, solution, students[path])
-    for fault in faults:
-        print(f"- {fault}")
-    if faults:
-        raise KitError("the notebooks cannot be handed out, see above: nothing was written")
-    return students
 
 
 def _run_solutions(root: Path) -> None:
@@ -135,14 +123,6 @@ def _run_solutions(root: Path) -> None:
         done = subprocess.run(command, cwd=root, env={**os.environ, "KIT_RESULTS": folder})
     if done.returncode:
         raise KitError("the notebooks do not run with their solutions: nothing was written")
-
-
-# Files
-
-
-def _is_empty(folder: Path) -> bool:
-    """Whether a folder is not there yet, or holds nothing."""
-    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 @contextlib.contextmanager
@@ -164,9 +144,9 @@ def _filled_folder(target: Path) -> Iterator[Path]:
 
 
 def kit_files(root: Path = ROOT) -> list[PurePosixPath]:
-    """List the files that students get besides the notebooks, below `root`, the kit's folder.
+    """List the files that git knows and students get besides the notebooks, below the kit's folder.
 
-    Inside a git repository, those that git knows; it is printed which others are left out.
+    It is printed which others are left out.
     """
     readme = (root / "README.md").read_text(encoding="utf-8")
     parts = [*STUDENT_PARTS, *_PICTURE.findall(readme)]
@@ -175,44 +155,22 @@ def kit_files(root: Path = ROOT) -> list[PurePosixPath]:
         mine = any(name.is_relative_to(part) for part in parts)
         return mine and not any(name.is_relative_to(part) for part in FOR_INSTRUCTORS)
 
-    files = _git_files(root)
-    if files:
-        for name in filter(is_for_students, _git_files(root, "--others", "--exclude-standard")):
-            print(f"note: {name} is not copied, since git does not know it: `git add` or delete it")
-    else:
-        paths = [path for part in parts for path in (root / part, *(root / part).rglob("*"))]
-        names = [PurePosixPath(path.relative_to(root).as_posix()) for path in paths]
-        files = [name for name in names if not set(LEFT_BEHIND) & set(name.parts)]
-    return sorted(name for name in filter(is_for_students, files) if (root / name).is_file())
+    for name in filter(is_for_students, _git_files(root, "--others", "--exclude-standard")):
+        print(f"note: {name} is not copied, since git does not know it: `git add` or delete it")
+    files = filter(is_for_students, _git_files(root))
+    return sorted(name for name in files if (root / name).is_file())
 
 
 def _git_files(root: Path, *options: str) -> list[PurePosixPath]:
-    """What `git ls-files` lists below the folder of the kit; [] where there is no git."""
+    """What `git ls-files` lists below the folder of the kit."""
     try:
-        done = subprocess.run(["git", "ls-files", "-z", *options], cwd=root, capture_output=True)
-    except OSError:
-        return []
-    names = os.fsdecode(done.stdout).split("\0") if done.returncode == 0 else []
-    return [PurePosixPath(name) for name in names if name]
+        command = ["git", "ls-files", "-z", *options]
+        done = subprocess.run(command, cwd=root, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        raise KitError(f"git cannot list the files of {root}: clone the kit with git") from None
+    return [PurePosixPath(name) for name in os.fsdecode(done.stdout).split("\0") if name]
 
 
 def _write_notebooks(folder: Path, notebooks: Mapping[str, NotebookNode]) -> None:
     for name, notebook in notebooks.items():
         write_text(folder / name, nbformat.writes(notebook).rstrip("\n") + "\n")
-
-
-def _tell(students: Mapping[str, NotebookNode]) -> None:
-    """Say what students have to do, notebook by notebook."""
-    total = 0
-    for path, notebook in students.items():
-        if _extends(path):
-            continue
-        found = roles(notebook)
-        total += found.count("todo")
-        counts = ", ".join(
-            f"{found.count(role)} {word}{'s' * (found.count(role) != 1)}"
-            for role, word in (("question", "question"), ("todo", "TODO"), ("check", "check"))
-        )
-        print(f"{path}: {counts}")
-    if not total:
-        print(f"note: no cell has {BEGIN} or the tag {SOLUTION!r}: students get all of the code")

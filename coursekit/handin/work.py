@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from nbformat import NotebookNode
 
 from coursekit import notebooks
 from coursekit.handin.log import best_session, read_log
-from coursekit.handin.package import LOG, NOTEBOOKS, RESULT_FILES, notebook_path, result_path
-from coursekit.notebooks import COMPARISON, METHOD_OF, OWN_METADATA
-from coursekit.questions import questions_of
-from helpers.data import data_set_of
+from coursekit.handin.package import NOTEBOOKS
+from coursekit.notebooks import COMPARISON, MAY_FAIL, METHOD_OF, OWN_METADATA
+from coursekit.questions import answer_text, question_cells
+from helpers.data import DataSet, data_set_of
 from helpers.errors import KitError
 from helpers.lib.cell_log import LOG_NAME, Entry, source_hash
 from helpers.lib.folders import show_path
@@ -34,32 +32,19 @@ class Work:
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
         self.folder, self.results_dir = notebooks.NOTEBOOK_FOLDER, workspace.results_dir
-        self.log = (_bytes_of(self.results_dir / LOG_NAME) or b"").decode("utf-8", "replace")
-        self.entries, self.damaged = read_log(self.log)
+        log = _bytes_of(self.results_dir / LOG_NAME) or b""
+        self.entries, _ = read_log(log.decode("utf-8", "replace"))
         self.sessions: dict[str, list[Entry]] = {}  # of the notebooks that ran as they are
         self.shown: dict[str, str] = {}  # what these notebooks printed
-        self.names: dict[str, str] = {}  # from session to the notebook that it ran
 
     def files(self) -> dict[str, bytes]:
         """What there is to hand in: from its path in the hand-in to its content."""
-        places = {notebook_path(name): self.folder / name for name in NOTEBOOKS}
-        for method in METHOD_OF.values():
-            for name in RESULT_FILES:
-                places[result_path(method, name)] = self.results_dir / method / name
+        places = {f"notebooks/{name}": self.folder / name for name in NOTEBOOKS}
+        results = [f"{method}/record.json" for method in METHOD_OF.values()]
+        results += [f"{method}/predictions.csv" for method in METHOD_OF.values()]
+        places |= {f"results/{name}": self.results_dir / name for name in [*results, LOG_NAME]}
         found = {path: _bytes_of(file) for path, file in places.items()}
-        found[LOG] = self._named_log() or None
         return {path: data for path, data in found.items() if data is not None}
-
-    def _named_log(self) -> bytes:
-        """The log, with the notebook's name where its kernel could not know it."""
-        lines = []
-        for line in self.log.splitlines(keepends=True):
-            entries, _ = read_log(line)
-            if entries and entries[0].notebook is None and entries[0].session in self.names:
-                name = self.names[entries[0].session]
-                line = dataclasses.replace(entries[0], notebook=name).as_line()
-            lines.append(line)
-        return "".join(lines).encode()
 
     def missing(self) -> Iterator[str]:
         """A plain sentence for each thing that is missing or does not fit."""
@@ -81,87 +66,63 @@ class Work:
         yield from self._comparison_faults()
 
     def _notebook_faults(self, name: str) -> Iterator[str]:
-        path = self.folder / name
-        if not path.is_file():
-            yield f"{name} is not in the folder notebooks: put it back there under this name"
-            return
         try:
-            notebook = notebooks.read_notebook(path)
+            notebook = notebooks.read_notebook(self.folder / name)
         except KitError as error:
             yield f"{self._plainly(error)}: fetch it from the kit again"
             return
         if note := notebooks.version_note(name, notebook):
             print(note)
         if fault := self._run_fault(name, notebook):
-            yield f"{name}{fault}"
-        yield from answer_faults(name, notebook)
+            yield f"{name}: {fault}"
+        for fault in _answer_faults(notebook):
+            yield f"{name}: {fault}"
 
     def _run_fault(self, name: str, notebook: NotebookNode) -> str:
         """What shows that a notebook did not run as it is; "" when nothing does."""
-        cells, faults = notebooks.code_cells(notebook), notebooks.run_faults(notebook)
+        cells = notebooks.code_cells(notebook)
         hashes = [source_hash(cell.source) for cell in cells]
         session, absent = best_session(hashes, self.entries, name)
-        if len(session) > len(absent):
-            self.names[session[0].session] = name
         failed = [
             entry.count
             for entry in session
-            if not entry.ok and not notebooks.may_fail(cells[entry.count - 1])
+            if not entry.ok and MAY_FAIL not in notebooks.tags_of(cells[entry.count - 1])
         ]
-        if not cells:
-            return " has no code cell: fetch it from the kit again"
-        if faults:
-            more = f", and {len(faults) - 1} more like it" if len(faults) > 1 else ""
-            return f": {faults[0].partition(':')[0]}{more}: {RERUN}"
+        if faults := notebooks.run_faults(notebook):
+            return f"{'; '.join(faults[:3])}: {RERUN}"
         if not session:
-            return f": the log does not show that you ran it: {RERUN}"
+            return f"the log does not show that you ran it: {RERUN}"
         if absent:
             changed = "changed since the notebook ran, or did not run in this order"
-            return f": {_cells(absent)} {changed}: {RERUN}"
+            return f"{_cells(absent)} {changed}: {RERUN}"
         if failed:
-            return f": {_cells(failed)} ended in an error when it ran: fix it, {RERUN}"
+            return f"{_cells(failed)} ended in an error when it ran: fix it, {RERUN}"
         self.sessions[name], self.shown[name] = session, notebooks.shown_text(notebook)
         return ""
 
     def _record_faults(self, name: str, method: str) -> Iterator[str]:
-        path = self.results_dir / method / "record.json"
+        path, what = self.results_dir / method / "record.json", f"the record of {method}"
         if not path.is_file():
             yield f"no result of {method}: {name} writes it, run all its cells"
             return
         try:
             result = read_result(path)
             check_belongs(result, self.workspace, self._data_set)
-            seed, test = result.record["seed"], result.record["test"]
-            finished = datetime.datetime.fromisoformat(result.record["finished"])
-            score = f"({test['correct']:,}/{test['total']:,})"  # as a printed `Score` has it
-            ran = self.sessions.get(name, [])
-            in_time = any(
-                entry.began - TOLERANCE <= finished <= entry.ended + TOLERANCE for entry in ran
-            )
         except KitError as error:
             yield self._plainly(error)
             return
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            yield f"the record of {method} is damaged ({error!r}): run {name} again"
-            return
+        seed, test = result.record["seed"], result.record["test"]
+        score = f"({test['correct']:,}/{test['total']:,})"  # as a printed `Score` has it
+        ran = self.sessions.get(name, [])
         if seed != self.workspace.seed:
-            yield (
-                f"the record of {method} was made with the seed {seed}, yours is "
-                f"{self.workspace.seed}: run {name} again"
-            )
-        elif ran and not in_time:
-            yield (
-                f"the record of {method} is of {finished:%Y-%m-%d %H:%M} UTC, when {name} as it is "
-                "now did not run: run it again, and save"
-            )
+            yield f"{what} has the seed {seed}, yours is {self.workspace.seed}: run {name} again"
+        elif ran and not _is_within(result.record["finished"], ran):
+            yield f"{what} was not made when {name} as it is now ran: run it again, and save"
         elif ran and score not in self.shown[name]:
-            yield (
-                f"{name} as it was saved does not print what the record of {method} says, "
-                f"{score}: {RERUN}"
-            )
+            yield f"{name} as it was saved does not print what {what} says, {score}: {RERUN}"
 
     @functools.cached_property
-    def _data_set(self) -> Any:
+    def _data_set(self) -> DataSet:
         return data_set_of(self.workspace)
 
     def _comparison_faults(self) -> Iterator[str]:
@@ -182,27 +143,28 @@ class Work:
         return text.replace(str(self.results_dir.parent), "results")
 
 
-def answer_faults(name: str, notebook: NotebookNode) -> Iterator[str]:
+def _answer_faults(notebook: NotebookNode) -> Iterator[str]:
     """The questions of a notebook that are not answered, or not there, a line each."""
-    questions = questions_of(notebook)
-    noted = notebook.metadata.get(OWN_METADATA)  # in a student's edition
-    expected = noted.get("questions") if isinstance(noted, dict) else len(questions) or None
-    if len(questions) != expected:
-        wanted = f", not {expected}" if expected else ""
-        yield f"{name} has {count(len(questions), 'question')}{wanted}: put the cells back"
-    for question in questions:
-        if question.answer is None:
-            fault = "has lost the cell of its answer: put it back from the kit"
-        elif not question.answer:
-            fault = "is not answered: write below it, in the cell that says *Your answer*, and save"
-        else:
-            continue
-        yield f"{name}: question {question.number} {fault}"
+    questions = question_cells(notebook)
+    noted = notebook.metadata.get(OWN_METADATA, {}).get("questions")  # in a student's edition
+    if not questions or len(questions) != (noted or len(questions)):
+        wanted = f", not {noted}" if noted else ""
+        yield f"the number of its questions is {len(questions)}{wanted}: put the cells back"
+    for number, (_, answer) in enumerate(questions, start=1):
+        if answer is None:
+            yield f"question {number} has lost the cell of its answer: put it back from the kit"
+        elif not answer_text(answer.source):
+            where = "write below it, in the cell that says *Your answer*, and save"
+            yield f"question {number} is not answered: {where}"
 
 
-def count(number: int, what: str) -> str:
-    """ "1 question", "2 questions"."""
-    return f"{number} {what}{'s' * (number != 1)}"
+def _is_within(finished: str, session: Sequence[Entry]) -> bool:
+    """Whether a record was finished while a cell of the session ran."""
+    try:
+        time = datetime.datetime.fromisoformat(finished).astimezone(datetime.timezone.utc)
+    except ValueError:
+        return False
+    return any(one.began - TOLERANCE <= time <= one.ended + TOLERANCE for one in session)
 
 
 def _cells(numbers: Sequence[int]) -> str:

@@ -11,9 +11,8 @@ from coursekit.notebooks import (
     EXTENSIONS,
     METHOD_OF,
     code_cells,
-    extension_paths,
-    has_error,
     read_notebook,
+    run_faults,
 )
 from helpers.data import DataSet
 from helpers.errors import KitError
@@ -36,30 +35,30 @@ def keep_previous(workspace: Workspace, paths: Sequence[Path]) -> None:
     Raises:
         KitError: A folder cannot be moved.
     """
-    previous = workspace.results_dir / "previous"
     for path in paths:
-        copied = executed_copy(workspace, path)
-        if copied.exists():
-            _move(copied, previous / "notebooks" / path.name)
-        if path.stem[:2] in METHOD_OF:
-            method = METHOD_OF[path.stem[:2]]
+        _move(workspace, executed_copy(workspace, path))
+        if method := METHOD_OF.get(path.stem[:2]):
             keep_previous_result(workspace, method)
-            if (workspace.checkpoints_dir / method).exists():
-                _move(workspace.checkpoints_dir / method, previous / "checkpoints" / method)
+            _move(workspace, workspace.checkpoints_dir / method)
         runs = workspace.results_dir / EXTENSIONS / path.stem
-        if path.stem in extension_paths() and any(runs.glob("*/record.json")):
-            _move(runs, previous / EXTENSIONS / path.stem)
+        if any(runs.glob("*/record.json")):
+            _move(workspace, runs)
 
 
 def keep_previous_result(workspace: Workspace, method: str) -> None:
     """Move the result of a method, if it is complete, to results/<profile>/previous/."""
-    previous = workspace.results_dir / "previous" / method
-    if (workspace.results_dir / method / "record.json").exists():
-        _move(workspace.results_dir / method, previous)
-        print(f"the earlier result of {method} is now in {show_path(previous)}")
+    folder = workspace.results_dir / method
+    if (folder / "record.json").exists():
+        _move(workspace, folder)
+        previous = show_path(workspace.results_dir / "previous")
+        print(f"the earlier result of {method} is now in {previous}")
 
 
-def _move(source: Path, target: Path) -> None:
+def _move(workspace: Workspace, source: Path) -> None:
+    """Move what is there to the same place in previous/."""
+    target = workspace.results_dir / "previous" / source.relative_to(workspace.results_dir)
+    if not source.exists():
+        return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():
@@ -77,29 +76,21 @@ def is_done(workspace: Workspace, path: Path, pictures: DataSet | None) -> bool:
 
     `pictures` is the data set that the result has to be about.
     """
-    copied = executed_copy(workspace, path)
-    if not copied.exists():
+    copied, method = executed_copy(workspace, path), METHOD_OF.get(path.stem[:2])
+    if not copied.exists() or is_outdated(workspace, path):
         return False
+    ran = read_notebook(copied)
+    if [cell.source for cell in code_cells(ran)] != [
+        cell.source for cell in code_cells(read_notebook(path))
+    ]:
+        return False
+    if run_faults(ran):
+        return False
+    if method is None:
+        return True
     try:
-        cells = code_cells(read_notebook(copied))
-    except KitError:
-        return False
-    if [cell.source for cell in cells] != [cell.source for cell in code_cells(read_notebook(path))]:
-        return False
-    if any(cell.execution_count is None or has_error(cell) for cell in cells):
-        return False
-    if path.stem[:2] in METHOD_OF:
-        return _has_result(workspace, METHOD_OF[path.stem[:2]], pictures)
-    return not is_outdated(workspace, path)
-
-
-def _has_result(workspace: Workspace, method: str, pictures: DataSet | None) -> bool:
-    """Whether a method has a result that belongs here; says why when it has one that does not."""
-    record = workspace.results_dir / method / "record.json"
-    if not record.exists():
-        return False
-    try:
-        check_belongs(read_result(record), workspace, pictures)
+        result = read_result(workspace.results_dir / method / "record.json")
+        check_belongs(result, workspace, pictures)
     except KitError as error:
         print(error)
         return False

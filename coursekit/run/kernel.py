@@ -14,6 +14,7 @@ from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 from tqdm import tqdm
 
@@ -26,7 +27,6 @@ from helpers.lib.folders import ROOT, show_path
 START_SECONDS = 180  # for a kernel to answer, on a slow disk
 OUTPUT_SECONDS = 60  # for the outputs of a finished cell to arrive, on a busy machine
 
-_OVERWRITTEN = re.compile(r".*\r(?=[^\n])")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 _quiet = logging.getLogger("coursekit.kernel")
@@ -66,8 +66,15 @@ def execute_notebook(
         log=_quiet,
     )
     client.reset_execution_trackers()
+    search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {
+        **os.environ,
+        "KIT_PROFILE": profile,
+        NOTEBOOK_VARIABLE: path.name,
+        "PYTHONPATH": os.pathsep.join(search),  # so that helpers is found without being installed
+    }
     try:
-        with client.setup_kernel(cwd=str(path.parent), env=_environment(path, profile)):
+        with client.setup_kernel(cwd=str(path.parent), env=environment):
             try:
                 for number, cell in enumerate(cells, start=1):
                     bar.set_description(f"{path.stem}, cell {number}/{len(cells)} ")
@@ -90,17 +97,6 @@ def execute_notebook(
         write_text(target, notebook_text(notebook))
 
 
-def _environment(path: Path, profile: str) -> dict[str, str]:
-    """The environment variables of a notebook's kernel."""
-    search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **os.environ,
-        "KIT_PROFILE": profile,
-        NOTEBOOK_VARIABLE: path.name,
-        "PYTHONPATH": os.pathsep.join(search),  # so that helpers is found without being installed
-    }
-
-
 class _ThisPython(AsyncKernelManager):
     """Starts kernels of this interpreter, whatever a user has installed as "python3"."""
 
@@ -119,28 +115,11 @@ def _first_line(text: str) -> str:
 
 
 def notebook_text(notebook: NotebookNode) -> str:
-    """An executed notebook as the text of its file, without what differs from run to run.
-
-    Cell ids stay; of the metadata stays what `bare_metadata` says.
-    """
+    """An executed notebook as the text of its file, without what differs from run to run."""
     clean = copy.deepcopy(notebook)
     clean.metadata = bare_metadata(notebook)
     for cell in clean.cells:
         cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            cell.outputs = _merge_streams(cell.outputs)
+    # What a stream wrote in several pieces becomes one, as a terminal shows it.
+    clean, _ = CoalesceStreamsPreprocessor().preprocess(clean, {})
     return nbformat.writes(clean).rstrip("\n") + "\n"
-
-
-def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """What a stream wrote in several pieces as one, and as a terminal shows it."""
-    merged: list[NotebookNode] = []
-    for output in outputs:
-        if output.output_type == "stream" and merged and merged[-1].get("name") == output.name:
-            merged[-1].text += output.text
-        else:
-            merged.append(output)
-    for output in merged:
-        if output.output_type == "stream":
-            output.text = _OVERWRITTEN.sub("", output.text)
-    return merged

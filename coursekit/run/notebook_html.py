@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
 import logging
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
-from bs4 import BeautifulSoup, Tag
+from bs4 import BeautifulSoup
 from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode, v4
 
-import helpers
 from coursekit.notebooks import read_notebook
 from coursekit.questions import answer_text, question_cells
 
@@ -24,8 +22,6 @@ NO_ANSWER = "*No answer yet.*"
 # What would run or be fetched.
 TAGS = ("script", "style", "link", "meta", "base", "iframe", "object", "embed", "form", "template")
 ATTRIBUTES = ("srcset", "background", "poster")
-_HEADING = re.compile("^h[1-6]$")
-_CALL = re.compile(r"\b([a-z]\w*)\(")
 _NOTEBOOK = re.compile(r"(?:\.{1,2}/)?(?:extensions/)?(\d\d)_\w+\.ipynb(?:#.*)?")
 
 _quiet = logging.getLogger("coursekit.report")
@@ -58,26 +54,20 @@ def answers_section(paths: Sequence[Path], numbers: Container[str] = ()) -> list
     Raises:
         KitError: A notebook is damaged.
     """
-    parts, unanswered, count = [], [], 0
+    parts, unanswered = [], []
     for path in paths:
-        if not (pairs := question_cells(read_notebook(path))):
-            continue
-        number = number_of(path)
-        cells, missing = [v4.new_markdown_cell(f"## Notebook {number}")], []
+        number, pairs = number_of(path), question_cells(read_notebook(path))
+        cells = [v4.new_markdown_cell(f"## Notebook {number}")] if pairs else []
         for place, (question, answer) in enumerate(pairs, start=1):
             if answer is None or not answer_text(answer.source):
                 answer = v4.new_markdown_cell(NO_ANSWER, metadata={"tags": ["answer"]})
-                missing.append(str(place))
+                unanswered.append(f"notebook {number}, question {place}")
             cells += [question, answer]
-        soup, _ = _fitted(v4.new_notebook(cells=cells), path, f"answers-{number}", numbers)
-        parts.append(soup)
-        count += len(pairs)
-        if missing:
-            word = "question" if len(missing) == 1 else "questions"
-            unanswered.append(f"notebook {number}, {word} {', '.join(missing)}")
+        html, _ = _fitted(v4.new_notebook(cells=cells), path, f"answers-{number}", numbers)
+        parts += [html] if pairs else []
     if not parts:
         return []
-    section = {"kind": "answers", "key": "answers", "title": "Answers", "count": count}
+    section = {"kind": "answers", "key": "answers", "title": "Answers"}
     return [section | {"open": "; ".join(unanswered), "html": Markup("\n").join(parts)}]
 
 
@@ -118,70 +108,41 @@ def _fitted(
 
 
 def _make_safe(soup: BeautifulSoup) -> None:
-    """Take out what would run or be fetched."""
+    """Take out what would run or be fetched; the page forbids it as well, by its policy."""
     for tag in soup.find_all(TAGS):
         tag.decompose()
     for tag in soup.find_all(True):
-        for name, value in list(tag.attrs.items()):
-            address = re.sub(r"\s", "", str(value)).lower()
-            runs = name.lower().startswith("on") or address.startswith(("javascript:", "vbscript:"))
-            if runs or name.lower() in ATTRIBUTES:
+        for name in list(tag.attrs):
+            if name.lower().startswith("on") or name.lower() in ATTRIBUTES:
                 del tag.attrs[name]
     for tag in soup.find_all(["img", "source", "video", "audio", "image"]):
         if not str(tag.get("src", "")).startswith("data:"):
             alt = str(tag.get("alt", "")).replace(NBCONVERT_HAS_NO_ALT, "")
-            if alt and tag.find_parent("a"):
-                tag.replace_with(alt)  # a badge: its link says all
-            else:
-                tag.replace_with(f"[picture not kept in the report{': ' + alt if alt else ''}]")
+            tag.replace_with(alt or "[picture not kept in the report]")
 
 
 def _describe_images(soup: BeautifulSoup, number: str) -> None:
-    """Give every picture an alternative text: what the call that drew it shows, and where it is."""
+    """Give every picture an alternative text: where it is."""
     heading = ""
     for tag in soup.find_all(re.compile("^(h[1-6]|img)$")):
         if tag.name != "img":
             heading = tag.get_text(" ", strip=True)
         elif str(tag.get("alt", "")).strip() in ("", NBCONVERT_HAS_NO_ALT):
-            where = f"Notebook {number}" + (f", “{heading}”." if heading else ".")
-            tag["alt"] = f"{_shown_by(tag) or 'A figure.'} {where}"
-
-
-def _shown_by(image: Tag) -> str:
-    """What the function of the kit shows that drew a picture; "" when the cell calls none."""
-    cell = image.find_parent("div", class_="code_cell")
-    source = cell.find(class_="input_area") if cell else None
-    shown = list(_figures_called(source.get_text())) if source else []
-    if cell is None or not shown:
-        return ""
-    pictures = cell.find_all("img")
-    place = next(place for place, one in enumerate(pictures) if one is image)
-    return shown[place] if len(shown) == len(pictures) else shown[-1]
-
-
-def _figures_called(source: str) -> Iterator[str]:
-    """The first paragraph of what each function in a cell that draws says of itself."""
-    for name in _CALL.findall(source):
-        plot = getattr(helpers, name, None)
-        if inspect.isfunction(plot) and plot.__annotations__.get("return") == "Figure":
-            first = (inspect.getdoc(plot) or "").partition("\n\n")[0]
-            yield " ".join(first.replace("`", "").split())
+            tag["alt"] = f"A figure of notebook {number}, “{heading}”"
 
 
 def _arrange_headings(soup: BeautifulSoup, key: str) -> str:
     """Take out the title, returned, and put the other headings below it, with no level skipped."""
-    headings = soup.find_all(_HEADING)
-    title, level, used = "", 2, set[str]()
+    headings = soup.find_all(re.compile("^h[1-6]$"))
+    title, level, used = "", 2, Counter[str]()
     if headings and headings[0].name == "h1":
         title = headings[0].get_text(" ", strip=True)
         headings.pop(0).decompose()
     for heading in headings:
         level = max(3, min(int(heading.name[1]) + 1, level + 1, 6))
-        heading.name = f"h{level}"
-        base = f"{key}-{slug(heading.get_text())}"
-        names = itertools.chain([base], (f"{base}-{copy}" for copy in itertools.count(2)))
-        heading["id"] = next(name for name in names if name not in used)
-        used.add(str(heading["id"]))
+        heading.name, base = f"h{level}", f"{key}-{slug(heading.get_text())}"
+        used[base] += 1
+        heading["id"] = base if used[base] == 1 else f"{base}-{used[base]}"
     return title
 
 

@@ -73,7 +73,11 @@ def write_report(workspace: Workspace, notebooks: Sequence[Path]) -> Path:
         *([_section("pairs", "Is the difference real?", rows=pairs)] if pairs else []),
         *map(_method, results),
         *answers_section(lessons, numbers),
-        *([_section("machine", "Machine and versions", facts=_machine(results))] * bool(results)),
+        *(
+            [_section("machine", "Machine and versions", facts=_machine(results))]
+            if results
+            else []
+        ),
         *(notebook_section(path, numbers) for path in lessons),
         *([_section("extensions", "Extensions", runs=runs)] if runs else []),
         *(notebook_section(path, numbers) for path in further),
@@ -152,20 +156,13 @@ def _comparison(results: Sequence[Result], problem: str) -> Section:
 
 def _figures(results: Sequence[Result]) -> Section:
     """The three figures of the comparison."""
-    rows = comparison_table(results)
-    scores = (f"{row['Method']} {row['Test accuracy']} ({row['95 % interval']})" for row in rows)
-    times = (f"{row['Method']} {row['Test accuracy']} after {row['Training']}" for row in rows)
-    bests = (
-        f"{result.title} best at epoch {result.record['val']['epoch']} with "
-        f"{result.record['val']['accuracy']:.1%}"
-        for result in results
-    )
     by_time = plot_results(results, x="training_seconds")
     by_epoch = plot_history({result.title: result.run for result in results}, x="fraction")
+    table, methods = "the numbers are in the table above", "the methods below tell their best epoch"
     images = [
-        _figure(plot_results(results), "Test accuracy with 95 % intervals", _each(scores)),
-        _figure(by_time, "Test accuracy and training time", _each(times)),
-        _figure(by_epoch, "Accuracy on val, epoch by epoch", _each(bests)),
+        _figure(plot_results(results), "Test accuracy with 95 % intervals", table),
+        _figure(by_time, "Test accuracy and training time", table),
+        _figure(by_epoch, "Accuracy on val, epoch by epoch", methods),
     ]
     return _section("figures", "Figures", images=images)
 
@@ -179,15 +176,13 @@ def _figure(figure: Figure, caption: str, facts: str) -> dict[str, str]:
 def _machine(results: Sequence[Result]) -> dict[str, str]:
     """What the methods ran on, and with which versions; each different value once."""
     records = [result.record for result in results]
-    names = dict.fromkeys(name for record in records for name in record["versions"])
-    return {
+    facts = {
         "Machine": _each(_machine_of(record["machine"]) for record in records),
         "System": _each(record["machine"]["system"] for record in records),
-        **{
-            name: _each(record["versions"].get(name, "not noted") for record in records)
-            for name in names
-        },
     }
+    for name in records[0]["versions"]:
+        facts[name] = _each(record["versions"].get(name, "not noted") for record in records)
+    return facts
 
 
 def _machine_of(machine: Mapping[str, Any]) -> str:

@@ -146,27 +146,24 @@ def _clock(total: int) -> Iterator[tqdm]:
             while not stop.wait(TICK):
                 bar.refresh()
 
-        ticking = threading.Thread(target=tick, daemon=True)
         if sys.stderr.isatty():  # in a log file each tick would be a line
-            ticking.start()
+            threading.Thread(target=tick, daemon=True).start()
         try:
             yield bar
         finally:
             stop.set()
-            if ticking.is_alive():
-                ticking.join()
 
 
 def _copies_to_show(workspace: Workspace) -> Iterator[Path]:
     """The executed copies for the report: all there are, but a comparison that is out of date."""
     for path in (notebook_paths() | extension_paths()).values():
-        if not executed_copy(workspace, path).exists():
-            continue
-        if is_outdated(workspace, path):
-            print(f"{path.stem} ran before the newest result: run it again to have it in the "
-                  "report")  # fmt: skip
-        else:
-            yield executed_copy(workspace, path)
+        copied = executed_copy(workspace, path)
+        if copied.exists() and is_outdated(workspace, path):
+            print(
+                f"{path.stem} ran before the newest result: run it again to have it in the report"
+            )
+        elif copied.exists():
+            yield copied
 
 
 def _print_results(workspace: Workspace, paths: Sequence[Path]) -> None:

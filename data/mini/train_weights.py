@@ -34,10 +34,10 @@ sys.path[:0] = [str(_HERE), str(_HERE.parents[1])]
 
 from draw_flowers import SHORT_SIDE, SOURCE_SPECIES, draw  # noqa: E402
 
-from helpers.data import normalize  # noqa: E402
 from helpers.lib.files import sha256  # noqa: E402
 from helpers.lib.memory import keep_freed_memory  # noqa: E402
 from helpers.lib.packing import pack, unpack  # noqa: E402
+from helpers.pictures import normalize  # noqa: E402
 
 SEED = 1  # of all drawing and training here; the target pictures are drawn from seed 0
 TRAIN_PICTURES = 400  # of each species: the indices below it

@@ -46,8 +46,9 @@ def choose_cam_layer(model: nn.Module, images: torch.Tensor) -> str:
     found: dict[str, int] = {}
 
     def note(name: str) -> Any:
-        def hook(_layer: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, torch.Tensor) and output.dim() == 4:
+        def hook(layer: nn.Module, _inputs: Any, output: Any) -> None:
+            is_padding = type(layer).__module__ == "torch.nn.modules.padding"  # finds nothing
+            if isinstance(output, torch.Tensor) and output.dim() == 4 and not is_padding:
                 found.pop(name, None)
                 found[name] = min(output.shape[-2:])
 
@@ -97,4 +98,4 @@ def export_network(
 
 def load_exported(path: Path) -> nn.Module:
     """The network in a .pt2 whose hash is known to be right: torch's own loader may run code."""
-    return torch.export.load(path).module()  # type: ignore[no-any-return]
+    return torch.export.load(path).module()

@@ -92,7 +92,7 @@ RECORD: Schema = {
     "then": an_object(
         {
             "data": an_object({"class_names": a_list(TEXT), "normalization": _NORMALIZATION}),
-            "input_shape": a_list(POSITIVE, 3),
+            "input_shape": a_list(POSITIVE),
             "settings": an_object({}),
         }
     ),

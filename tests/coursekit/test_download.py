@@ -12,8 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tools.server import Fault, Server, running_server
-from tools.tiny import full_disk, write_picture
 from torchvision import datasets
 
 import coursekit.download
@@ -22,6 +20,8 @@ from helpers.errors import KitError, WriteError
 from helpers.lib import flowers, weights
 from helpers.lib.sources import list_small_pictures
 from helpers.lib.weights import WeightFile
+from tools.server import Fault, Server, running_server
+from tools.tiny import full_disk, write_picture
 
 WEIGHTS = b"weights of a network"
 
@@ -194,7 +194,11 @@ def test_a_disk_too_full_to_unpack_keeps_the_archive_and_the_pictures(flowers102
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [(Fault(status=404), "404"), (Fault(sends=10, ends="stall"), "timed out"), (Fault(), "corrupt")],
+    [
+        (Fault(status=404), "404"),
+        (Fault(sends=10, ends="stall"), "timed out"),
+        (Fault(), "corrupt"),
+    ],
 )
 def test_a_torchvision_set_that_cannot_be_had(server, monkeypatch, capsys, fault, said):
     monkeypatch.setattr(datasets.DTD, "_URL", server.url + "dtd.tar.gz")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tools.ranks import EPOCHS, LR, Ended, network_and_data, run_ranks
-from tools.tiny import write_class_folders
 from torch import nn
 
 from coursekit.train.parallel import ALONE, Processes
 from helpers.errors import KitError
+from tools.ranks import EPOCHS, LR, Ended, network_and_data, run_ranks
+from tools.tiny import write_class_folders
 
 
 @pytest.fixture(scope="module")

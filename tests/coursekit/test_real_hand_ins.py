@@ -103,10 +103,10 @@ def test_honest_runs_have_full_points_and_no_flag(hand_ins, tmp_path, monkeypatc
     grades = graded(tmp_path, monkeypatch, {path.name: path.read_bytes() for path in hand_ins})
     rubric = read_rubric()
     (profile,) = (line.points for line in rubric.lines if line.look == "profile")
+    read = sum(line.points for line in rubric.lines if line.look == "answers")
     for name, grade in grades.items():
         assert list(map(str, grade.flags)) == [], name
-        assert grade.total(rubric) == rubric.machine_points - profile, name
-        assert grade.waiting(rubric) == rubric.points - rubric.machine_points
+        assert (grade.total(rubric), grade.waiting(rubric)) == (100 - read - profile, read), name
         assert grade.profile == "mini" and len(grade.runs) == 4
     accuracies = {grade.runs[METHOD].accuracy for grade in grades.values()}
     assert RUNS < 5 or len(accuracies) > 1

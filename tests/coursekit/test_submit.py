@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
-import random
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,11 +26,10 @@ from coursekit.handin.package import (
     Manifest,
     handin_name,
     manifest_faults,
-    safe_name,
     write_handin,
 )
 from coursekit.notebooks import METHOD_OF
-from coursekit.questions import ANSWER_STUB, answer_text, questions_of
+from coursekit.questions import ANSWER_STUB, answer_text, question_cells
 from helpers.data import data_set_of
 from helpers.lib.cell_log import Entry, source_hash
 from helpers.lib.files import read_json, write_json
@@ -174,10 +173,7 @@ def test_complete_handin(desk, capsys):
     assert manifest.files == {
         name: hashlib.sha256(data).hexdigest() for name, data in content.items()
     }
-    handed_in, _ = read_log(content.pop("results/log.jsonl").decode())
-    kept, _ = read_log(desk.log.read_text())
-    # Where the kernel did not know its notebook, the hand-in tells.
-    assert handed_in == [dataclasses.replace(entry, notebook=entry.session) for entry in kept]
+    assert content.pop("results/log.jsonl") == desk.log.read_bytes()
     for name in NOTEBOOKS:
         assert content.pop(f"notebooks/{name}") == (desk.folder / name).read_bytes()
     for method in METHOD_OF.values():
@@ -187,7 +183,7 @@ def test_complete_handin(desk, capsys):
     assert content == {}
 
 
-def test_what_else_was_run_does_no_harm(desk, capsys):
+def test_what_else_was_run_does_no_harm(desk):
     """Extensions are not handed in; runs that went wrong and other kernels stay in the log."""
     name = "07_cnn_vs_transfer_cifar100"
     write_result(desk.results / "extensions" / name, "bn_cnn", student=STUDENT, profile="full")
@@ -198,7 +194,6 @@ def test_what_else_was_run_does_no_harm(desk, capsys):
         desk.add_to_log(source, number, evening, session="another", ok=False)
     desk.edit_log(lambda lines: [*lines, '{"notebook": nu'])
     assert desk.submit() == 0
-    assert "note: 1 line of log.jsonl cannot be read" in capsys.readouterr().out
     content = desk.written()
     assert len(content) == 16 and not [one for one in content if "07" in one or "extensi" in one]
     assert content["results/log.jsonl"].endswith(b'}\n{"notebook": nu')
@@ -220,11 +215,6 @@ def no_id(desk):
         desk.edit_record(name, student=None, seed=0, data=data)
 
 
-def damaged_notebook(desk):
-    path = desk.folder / SPOILED
-    path.write_text(path.read_text()[:200])
-
-
 def not_executed(desk):
     for number in range(3):
         desk.edit_cell(number, execution_count=None)
@@ -239,8 +229,7 @@ def cells_swapped(desk):
     desk.edit_cell(2, source=f"x = '{SPOILED}'")
 
 
-def counts_made_up(desk):
-    """A notebook that ran elsewhere, or never."""
+def ran_elsewhere(desk):
     desk.edit_log(lambda lines: [line for line in lines if SPOILED not in line])
 
 
@@ -275,28 +264,28 @@ ANOTHER_DAY = "2026-03-02T12:02:05+00:00"
 # fmt: off
 FAULTS = [
     (no_id, "no student id: write it into start"),
-    (lambda desk: (desk.folder / SPOILED).unlink(), f"{SPOILED} is not in"),
-    (damaged_notebook, f"{SPOILED} is not a valid notebook"),
-    (only_cells(3, 5, NOTEBOOKS[0]), "01_dataset_tour.ipynb has no code cell"),
-    (not_executed, "code cell 1 was not executed, and 2 more like it: restart"),
-    (lambda desk: desk.edit_cell(1, execution_count=9), "has the execution count 9: restart"),
-    (lambda desk: desk.edit_cell(1, outputs=[ERROR]), "code cell 2 ended in ValueError: restart"),
+    (lambda desk: (desk.folder / SPOILED).unlink(), f"cannot read {SPOILED}: No such file"),
+    (lambda desk: (desk.folder / SPOILED).write_text("{"), f"{SPOILED} is not a valid notebook"),
+    (only_cells(3, 5, NOTEBOOKS[0]), "01_dataset_tour.ipynb: the log does not show"),
+    (not_executed, "code cell 1 was not executed; code cell 2 was not executed"),
+    (lambda desk: desk.edit_cell(1, execution_count=9), "has the execution count 9: run all cells"),
+    (lambda desk: desk.edit_cell(1, outputs=[ERROR]), "code cell 2 ended in an error: restart"),
     (error_taken_out, "code cell 2 ended in an error when it ran: fix it"),
     (lambda desk: desk.edit_cell(1, source="x = 'new'"), "code cell 2 changed since the notebook"),
     (cells_swapped, "code cells 2, 3 changed since the notebook ran, or did not run in"),
-    (counts_made_up, "code cell 2 changed since the notebook ran"),
+    (ran_elsewhere, "code cell 2 changed since the notebook ran"),
     (lambda desk: desk.edit_cell(4, source=ANSWER_STUB), "question 1 is not answered: write below"),
     (only_cells(0, 4), "question 1 has lost the cell of its answer"),
-    (only_cells(0, 3), "has 0 questions: put the cells back"),
-    (fewer_questions, "has 1 question, not 2: put the cells back"),
+    (only_cells(0, 3), "the number of its questions is 0: put the cells back"),
+    (fewer_questions, "the number of its questions is 1, not 2: put the cells back"),
     (lambda desk: desk.record().unlink(), f"no result of resnet18_extractor: {SPOILED} writes it"),
     (lambda desk: desk.record().write_text('{"sch'), f"cannot read {RECORD}"),
     (edited_predictions, "predictions.csv was changed after it was recorded"),
     (lambda desk: desk.edit_record(student="s7"), "is student 's7''s, not 's1234567''s: run"),
-    (lambda desk: desk.edit_record(seed=7), "was made with the seed 7, yours is"),
+    (lambda desk: desk.edit_record(seed=7), "has the seed 7, yours is"),
     (lambda desk: desk.edit_record(data={"fingerprint": "a"}), "is about other pictures or splits"),
-    (lambda desk: desk.edit_record(finished=ANOTHER_DAY), f"02 12:02 UTC, when {SPOILED} as it is"),
-    (lambda desk: desk.edit_record(finished=ANOTHER_DAY[:19]), "resnet18_extractor is damaged"),
+    (lambda desk: desk.edit_record(finished=ANOTHER_DAY), f"was not made when {SPOILED} as it is"),
+    (lambda desk: desk.edit_record(finished="now"), f"was not made when {SPOILED} as it is"),
     (outputs_of_another_run, "as it was saved does not print what the record of resnet18_extr"),
     (comparison_too_early, "06_comparison.ipynb ran before 05_efficientnet_b5_finetune.ipynb had"),
 ]
@@ -381,47 +370,27 @@ def test_what_the_runner_ran_and_saved_can_be_handed_in(tmp_path, monkeypatch, c
     capsys.readouterr()
     assert cli.main(["submit"]) == 1
     of_the_first = [line for line in capsys.readouterr().out.splitlines() if path.name in line]
-    assert of_the_first == [f"- {path.name} has 0 questions: put the cells back"]
+    no_question = "the number of its questions is 0: put the cells back"
+    assert of_the_first == [f"- {path.name}: {no_question}"]
 
 
 # Ids and names
 
 
-def is_safe_on_windows(name: str) -> bool:
-    base = name.split(".")[0].upper()
-    devices = {"CON", "PRN", "AUX", "NUL"} | {f"{d}{n}" for d in ("COM", "LPT") for n in range(10)}
-    return (
-        0 < len(name) <= 64
-        and name.isascii()
-        and not set(name) & set('<>:"/\\|?* \t\n')
-        and name[0] not in ".-"
-        and name[-1] not in ". "
-        and base not in devices
-    )
-
-
-@pytest.mark.parametrize("student", ["s1234567", "ada.lovelace", "A_b-9", "comet", "com"])
+@pytest.mark.parametrize("student", ["s1234567", "ada.lovelace", "A_b-9"])
 def test_plain_ids_are_their_own_names(student):
     assert handin_name(student) == f"submission-{student}.zip"
 
 
-def test_any_id_makes_a_safe_name_of_its_own():
-    chance = random.Random(0)
-    letters = "abcXYZ019._- /\\:*?\t\n\0éß名😀\u202e\ud800"
-    devices = ["", "", "CON", "nul", "Com1", "LPT9"]
-    for _ in range(2000):
-        student = chance.choice(devices) + "".join(chance.choices(letters, k=chance.randrange(80)))
-        name = safe_name(student)
-        assert is_safe_on_windows(name), (student, name)
-        assert safe_name(name) == name
-        assert safe_name(student + "/") != safe_name(student + "?")
-
-
-def test_the_manifest_keeps_an_odd_id(make_desk):
-    desk = make_desk("s/1: ß")
+def test_any_other_id_makes_a_safe_name_of_its_own(make_desk):
+    ids = ["s/1: ß", "s/1: ?", "../../x", "a" * 80, "a" * 81, "\0", "名", "\ud800", ""]
+    names = [handin_name(student) for student in ids]
+    assert len(set(names)) == len(ids)
+    assert all(re.fullmatch(r"submission-[\w.-]{0,75}\.zip", name, re.ASCII) for name in names)
+    desk = make_desk(ids[0])
     assert desk.submit() == 0
-    assert [path.name for path in desk.out.iterdir()] == [handin_name("s/1: ß")]
-    assert manifest_of(desk.written()[MANIFEST]).student == "s/1: ß"
+    assert [path.name for path in desk.out.iterdir()] == [names[0]]
+    assert manifest_of(desk.written()[MANIFEST]).student == ids[0]
 
 
 # Questions and answers
@@ -456,8 +425,9 @@ def test_questions_of_a_notebook():
             (ANSWER_STUB, "answer"),
         ]
     ]
-    found = [(q.number, q.text, q.answer) for q in questions_of(v4.new_notebook(cells=cells))]
-    assert found == [(1, "Q1", "A1"), (2, "Q2", None), (3, "Q3", "")]
+    pairs = question_cells(v4.new_notebook(cells=cells))
+    found = [(question.source, answer and answer.source) for question, answer in pairs]
+    assert found == [("Q1", "A1"), ("Q2", None), ("Q3", ANSWER_STUB)]
 
 
 # The manifest

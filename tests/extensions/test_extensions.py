@@ -57,7 +57,7 @@ def test_mini_has_small_drawings_and_says_so(workspace, dataset):
     assert data.name == f"{dataset} (drawn stand-in)"
     assert "not photographs" in data.note
     for split, count in {"train": 90, "val": 30, "test": 40}.items():
-        labels = labels_of(data.loaders[split].dataset).tolist()
+        labels = labels_of(data.dataloaders[split].dataset).tolist()
         assert Counter(labels) == dict.fromkeys(range(10), count)
     few = load_small(workspace, replace(RECIPE, dataset=dataset, per_class=7))
     assert few.sizes == {"train": 70, "val": 300, "test": 400}
@@ -140,8 +140,8 @@ def test_only_classes_relabels_and_keeps_the_pictures(small):
     some = only_classes(small, chosen)
     assert some.class_names == [small.class_names[label] for label in chosen]
     assert some.sizes == {"train": 270, "val": 90, "test": 120}
-    for split, loader in some.loaders.items():
-        every, dataset = small.loaders[split].dataset, loader.dataset
+    for split, loader in some.dataloaders.items():
+        every, dataset = small.dataloaders[split].dataset, loader.dataset
         label_of = dict(zip(ids_of(every), labels_of(every).tolist(), strict=True))
         assert [chosen[label] for label in labels_of(dataset)] == [
             label_of[name] for name in ids_of(dataset)

@@ -18,7 +18,6 @@ from helpers.errors import KitError
 from helpers.lib import flowers, weights
 from helpers.lib.flowers import MINI_FOLDER, DrawnFlowers
 from helpers.lib.weights import CLASSES, DRAWN
-from helpers.models import replace_head
 
 SAMPLE = Path(__file__).with_name("drawn_sample.npz")  # pictures as they were before JPEG
 NETWORKS = {"resnet18": resnet18, "efficientnet_b5": efficientnet_b5}
@@ -285,5 +284,3 @@ def test_augmented_pictures_are_normalised_squares_that_vary(size):
     assert first.isfinite().all()
     assert torch.equal(first, again)
     assert not torch.allclose(first[0], first[1])
-
-

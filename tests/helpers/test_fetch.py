@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tools.server import Fault, Server, running_server
-from tools.tiny import full_disk
 from torchvision import datasets
 
 from helpers.errors import KitError, WriteError
@@ -22,6 +20,8 @@ from helpers.lib import fetch as fetching
 from helpers.lib.fetch import MIRRORS, fetch
 from helpers.lib.files import only_writer
 from helpers.lib.weights import IMAGENET
+from tools.server import Fault, Server, running_server
+from tools.tiny import full_disk
 
 CONTENT = bytes(range(256)) * 400
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tools.tiny import full_disk
 
 from helpers import KitError, start
 from helpers.errors import WriteError
@@ -20,6 +19,7 @@ from helpers.lib.files import (
     write_text,
     written_atomically,
 )
+from tools.tiny import full_disk
 
 
 def save_state(folder: Path) -> None:
@@ -71,7 +71,10 @@ def test_a_file_in_the_place_of_a_folder_is_named(kind, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match=r"^cannot write .*file"):
         WRITERS[kind](tmp_path / "file")
-    with pytest.raises(WriteError, match="cannot write in"), only_writer(tmp_path / "file/x/.l", "it"):
+    with (
+        pytest.raises(WriteError, match="cannot write in"),
+        only_writer(tmp_path / "file/x/.l", "it"),
+    ):
         pass
 
 
@@ -85,12 +88,12 @@ def test_a_failure_inside_leaves_the_earlier_file(tmp_path):
 
 
 def test_only_one_writes_at_a_time_and_the_lock_goes_with_it(tmp_path):
-    with only_writer(tmp_path / ".lock", "the result x"):
-        with (
-            pytest.raises(KitError, match="the result x is being written by another run: wait"),
-            only_writer(tmp_path / ".lock", "the result x"),
-        ):
-            pass
+    with (
+        only_writer(tmp_path / ".lock", "the result x"),
+        pytest.raises(KitError, match="the result x is being written by another run: wait"),
+        only_writer(tmp_path / ".lock", "the result x"),
+    ):
+        pass
     with only_writer(tmp_path / ".lock", "the result x"):
         assert (tmp_path / ".lock").exists()
 
@@ -99,7 +102,7 @@ def test_json_goes_round_in_any_script_and_numbers_must_be_numbers(tmp_path):
     path, value = tmp_path / "a.json", {"name": "Blüte 花", "x": [1, 2.5, None]}
     write_json(path, value)
     assert read_json(path) == value and "花" in path.read_text(encoding="utf-8")
-    with pytest.raises(KitError, match="NaN or infinite. Did the loss diverge"):
+    with pytest.raises(KitError, match="NaN or infinite"):
         write_json(path, {"loss": float("nan")})
     assert read_json(path) == value
 

@@ -234,7 +234,10 @@ def test_summarize_shows_each_layer_and_the_totals(cnn, capsys):
     said = capsys.readouterr().out
     for layer in ("Conv2d-1", "BatchNorm2d-2", "Linear-12"):
         assert layer in said
-    assert said.splitlines()[-1] == f"total {count_parameters(cnn)['total']:,}, trainable 1,467 parameters"
+    assert (
+        said.splitlines()[-1]
+        == f"total {count_parameters(cnn)['total']:,}, trainable 1,467 parameters"
+    )
 
 
 def test_long_summaries_are_cut_in_the_middle_and_shared_layers_counted_once(capsys):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tools.tiny import full_disk
 from torch import nn
 
 from helpers.errors import KitError
 from helpers.lib.packing import pack, unpack
+from tools.tiny import full_disk
 
 
 @pytest.fixture

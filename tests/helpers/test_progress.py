@@ -39,7 +39,9 @@ def test_a_notebook_shows_one_calm_bar_and_keeps_the_bare_table(tmp_path):
             return super().process_message(message, cell, index)
 
     notebook = v4.new_notebook(cells=[v4.new_code_cell(RUN)])
-    Client(notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    Client(
+        notebook, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     (output,) = notebook.cells[0].outputs
     lines = output["data"]["text/plain"].splitlines()
     assert lines[0] == HEADER and len(lines) == 1 + 3 + 1
@@ -54,8 +56,8 @@ def test_a_notebook_shows_one_calm_bar_and_keeps_the_bare_table(tmp_path):
 
 def row(epoch: int, seconds: float = 1.0) -> dict[str, float]:
     values = {"train_accuracy": 0.5, "val_accuracy": 0.1 * epoch, "train_loss": 1, "val_loss": 1}
-    return {"epoch": epoch, **values,
-            **{f"{name}_seconds": seconds for name in ("training", "loading", "evaluation")}}  # fmt: skip
+    values |= dict.fromkeys(("training_seconds", "loading_seconds", "evaluation_seconds"), seconds)
+    return {"epoch": epoch, **values}
 
 
 def test_a_long_run_shows_some_of_its_epochs_and_the_last(capsys):

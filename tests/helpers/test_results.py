@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 import scipy.stats
 import torch
-from tools.results import made_result
-from tools.tiny import full_disk
 from torch import nn
 
 import helpers
@@ -32,6 +30,8 @@ from helpers.comparison import Table, class_accuracy, confused_pairs
 from helpers.errors import WriteError
 from helpers.lib.files import only_writer, read_json, sha256
 from helpers.lib.records import RECORD, record_fault
+from tools.results import made_result
+from tools.tiny import full_disk
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_results_about_other_pictures_are_told_of(saved, capsys):
         (lambda record: record.update(schema=0), "not a record of this version"),
         (lambda record: record.pop("schema"), "not a record of this version"),
         (lambda record: record["test"].update(correct=999), "says 999 of 12"),
-        (lambda record: record["test"].update(accuracy=0.999), "the accuracy is 0.999"),
+        (lambda record: record["test"].update(accuracy=0.999), r"\(0\.9990\)"),
         (lambda record: record["test"].update(total=13), "its predictions say"),
         (lambda record: record.pop("test"), "damaged"),
         (lambda record: record.pop("files"), "damaged"),
@@ -208,7 +208,9 @@ class Malicious:
         return Path.touch, (self.path,)
 
 
-@pytest.mark.parametrize("name", ["record.json", "predictions.csv", "network.pt2", "assignment.json"])
+@pytest.mark.parametrize(
+    "name", ["record.json", "predictions.csv", "network.pt2", "assignment.json"]
+)
 def test_a_file_that_would_run_code_is_refused_and_not_run(saved, tmp_path, name, capsys):
     workspace, trace = saved[0], tmp_path / "trace"
     path = save(saved) / name
@@ -225,8 +227,6 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(saved, tmp_path, name
     assert not trace.exists()
     pickle.loads(path.read_bytes())
     assert trace.exists()  # it would have
-
-
 
 
 @pytest.mark.parametrize("place", ["whole", *sorted(RECORD["properties"])])
@@ -257,7 +257,7 @@ def test_a_result_is_saved_whole_or_not_at_all(saved, part):
     before = tree(saved[0].results_dir)
     with (
         full_disk(int(part * max(map(len, before.values())))),
-        pytest.raises(WriteError, match="^cannot write ") as caught,
+        pytest.raises(WriteError, match=r"^cannot write ") as caught,
     ):
         save(saved)
     assert "\n" not in str(caught.value)
@@ -269,7 +269,7 @@ def test_a_result_is_saved_whole_or_not_at_all(saved, part):
 def test_numbers_that_are_none_are_refused(saved, value):
     save(saved)
     before = tree(saved[0].results_dir)
-    with pytest.raises(KitError, match="NaN or infinite. Did the loss diverge"):
+    with pytest.raises(KitError, match="NaN or infinite"):
         save(saved, run=dataclasses.replace(saved[2]["run"], first_loss=value))
     assert tree(saved[0].results_dir) == before
 
@@ -324,7 +324,10 @@ def test_the_comparison_says_what_the_records_say():
     assert len({line.index("75.0%") if "75.0%" in line else line.index("50.0%")
                 for line in lines[2:4]}) == 1  # fmt: skip
     other = [results[0], made_result("b", [True] * 4, fingerprint="e" * 64)]
-    assert [row["Pictures"] for row in comparison_table(other)] == ["vectors, ffffff", "vectors, eeeeee"]
+    assert [row["Pictures"] for row in comparison_table(other)] == [
+        "vectors, ffffff",
+        "vectors, eeeeee",
+    ]
 
 
 def test_tables_print_themselves_aligned():

@@ -10,23 +10,24 @@ from pathlib import Path
 
 import pytest
 from scipy.io import savemat
-from tiny import SPLITS, write_class_folders, write_pets, write_picture
 
-from helpers import duplicates_across_splits, few_per_class, load_data
+from helpers import duplicates_across_splits, load_data
 from helpers.data import fingerprint
 from helpers.errors import KitError
 from helpers.lib import flowers
+from helpers.lib.class_folders import stratified_split
 from helpers.lib.flowers import DrawnFlowers
 from helpers.lib.folders import folder_from_environment
 from helpers.lib.sources import (
     REFUSED,
     TORCHVISION_SETS,
     list_pictures,
+    list_small_pictures,
     picture_ids,
-    stratified_split,
 )
-from helpers.recipes import Augmentation
+from helpers.recipes import get_recipe
 from helpers.workspace import find_workspace
+from tools.tiny import SPLITS, write_class_folders, write_pets, write_picture
 
 NAMES = ("train", "val", "test")
 
@@ -88,15 +89,6 @@ def test_folder_without_val_takes_it_from_train(tmp_path):
     assert [len(paths) for paths, _ in listing.splits.values()] == [12, 4, 6]
 
 
-def test_hidden_folders_and_other_files_are_left_out(tmp_path):
-    folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 5, ".ipynb_checkpoints": 1})
-    (folder / "a" / "notes.txt").write_text("not a picture")
-    (folder / "readme.md").write_text("not a class")
-    listing = list_folder(folder)
-    assert listing.class_names == ["a", "b"]
-    check_disjoint(listing, 10)
-
-
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
@@ -104,7 +96,7 @@ def test_hidden_folders_and_other_files_are_left_out(tmp_path):
         ({"a": 5}, "has 1 class folder: .* at least 2"),
         ({"a": 5, "b": 0}, r"class folder .*b has no pictures"),
         ({"a": 5, "b": 2}, "class 'b' has 2 pictures, too few"),
-        ({"a": 1, "b": 9}, "class 'a' has 1 picture, too few"),
+        ({"a": 1, "b": 9, ".hidden": 3}, "class 'a' has 1 picture, too few"),
     ],
 )
 def test_folder_that_cannot_be_used_says_why(tmp_path, counts, message):
@@ -112,24 +104,12 @@ def test_folder_that_cannot_be_used_says_why(tmp_path, counts, message):
         list_folder(write_class_folders(tmp_path / "mine", counts))
 
 
-@pytest.mark.parametrize("split", ["train", "test", "val"])
-def test_a_single_split_is_not_enough(tmp_path, split):
-    write_class_folders(tmp_path / "mine" / split, {"a": 5, "b": 5})
-    with pytest.raises(KitError, match=f"has {split}/ but needs both train/ and test/"):
+@pytest.mark.parametrize("splits", [["train"], ["test"], ["val"], ["train", "val"]])
+def test_splits_that_are_not_enough(tmp_path, splits):
+    for split in splits:
+        write_class_folders(tmp_path / "mine" / split, {"a": 5, "b": 5})
+    with pytest.raises(KitError, match=f"has {' and '.join(splits)}/ but needs both train/ and te"):
         list_folder(tmp_path / "mine")
-
-
-def test_a_class_must_be_in_every_split(tmp_path):
-    write_class_folders(tmp_path / "mine" / "train", {"a": 5, "b": 5})
-    write_class_folders(tmp_path / "mine" / "test", {"a": 5})
-    with pytest.raises(KitError, match=r"test.b has no pictures"):
-        list_folder(tmp_path / "mine")
-
-
-def test_folder_names_are_below_the_data_folder(tmp_path):
-    write_class_folders(tmp_path / "mine", {"a": 5, "b": 5})
-    listing = list_pictures("mine", profile="mini", data_dir=tmp_path, seed=0)
-    check_disjoint(listing, 10)
 
 
 # Files that cannot be used
@@ -176,23 +156,22 @@ def test_what_cannot_be_used_of_a_folder_is_left_out_and_named(tmp_path):
     assert {path: listing.picture_sizes[path] for path in used} == dict.fromkeys(used, (24, 20))
 
 
-def test_a_notebook_is_told_of_them(tmp_path, workspace, capsys):
-    folder = write_class_folders(tmp_path / "mine", {"a": 10, "b": 12})
-    spoil(folder)
-    for number in range(8):
-        (folder / "a" / f"more{number}.png").touch()
-    capsys.readouterr()
-    data = load_data(workspace, size=16, batch_size=4, augment=Augmentation(), dataset=folder)
-    told = capsys.readouterr().out.splitlines()
-    assert told[0] == "mine: 22 pictures are used, 13 are left out:"
-    assert "- a/empty.jpg (no picture that can be read, or empty)" in told
-    assert told[-1] == "- and 3 more, see data.left_out"
-    assert len(data.left_out) == 13
-    assert sum(data.sizes.values()) == 22
-    images, labels = zip(*data.train, strict=True)
-    assert sum(map(len, images)) == sum(map(len, labels)) == data.sizes["train"]
-    few = few_per_class(data, 2, seed=0)
-    assert few.left_out == data.left_out
+@pytest.mark.parametrize("across", [False, True])
+def test_copies_are_left_out(tmp_path, across):
+    """Of copies in one class the first is kept; of copies in two classes none is."""
+    folder = write_class_folders(tmp_path / "mine", {"a": 6, "b": 6})
+    (folder / ("b" if across else "a") / "copy.png").write_bytes(
+        (folder / "a" / "03.png").read_bytes()
+    )
+    listing = list_folder(folder)
+    names = [path.name for paths, _ in listing.splits.values() for path in paths]
+    assert "copy.png" not in names
+    assert len(names) == (11 if across else 12)
+    assert listing.left_out == (
+        ("a/03.png (the same picture as b/copy.png, of another class)",
+         "b/copy.png (the same picture as a/03.png, of another class)")
+        if across else ("a/copy.png (the same picture as a/03.png)",)
+    )  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
@@ -232,41 +211,6 @@ def test_names_that_are_no_text_are_told(tmp_path):
     (folder / os.fsdecode(b"class\xff")).mkdir()
     with pytest.raises(KitError, match=r"class folder .* is no line of text: rename 'class.udcff'"):
         list_folder(folder)
-
-
-def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
-    folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 5})
-    locked = folder / "a" / "locked"
-    write_picture(locked / "x.png")
-    listed = Path.iterdir
-
-    def iterdir(path):
-        if path == locked:
-            raise PermissionError(13, "Permission denied")
-        return listed(path)
-
-    monkeypatch.setattr(Path, "iterdir", iterdir)
-    assert list_folder(folder).left_out == ("a/locked (Permission denied)",)
-    locked = folder
-    with pytest.raises(KitError, match=r"cannot read the folder .*: Permission denied"):
-        list_folder(folder)
-
-
-def test_a_class_without_any_picture_that_can_be_used(tmp_path):
-    folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 0})
-    (folder / "b" / "x.png").touch()
-    with pytest.raises(KitError, match=r"class folder .*b has no pictures that can be used \(b/x"):
-        list_folder(folder)
-
-
-@pytest.mark.parametrize("damage", [b"", None])
-def test_damage_to_a_published_set_is_an_error_with_its_remedy(tmp_path, workspace, damage):
-    make_dtd(tmp_path)
-    path = tmp_path / "dtd" / "dtd" / "images" / "banded" / "banded_val2.jpg"
-    path.write_bytes(path.read_bytes()[:-100] if damage is None else damage)
-    workspace = dataclasses.replace(workspace, data_dir=tmp_path)
-    with pytest.raises(KitError, match=r"1 of 4 .*banded_val2\.jpg .*download --dataset DTD"):
-        load_data(workspace, size=16, batch_size=4, augment=Augmentation(), dataset="DTD")
 
 
 def test_stratified_split_divides_each_class_alike_for_any_size():
@@ -353,14 +297,38 @@ def test_torchvision_sets_have_disjoint_splits(tmp_path, workspace, name):
             assert all(("_test" in one) == (split == "test") for one in named)
 
 
-def test_the_fakes_are_all_the_sets_there_are():
-    assert set(FAKES) == set(TORCHVISION_SETS)
-
-
 @pytest.mark.parametrize("name", TORCHVISION_SETS)
 def test_missing_torchvision_sets_say_how_to_fetch_them(tmp_path, name):
     with pytest.raises(KitError, match=f"python -m coursekit download --dataset {name}"):
         list_pictures(name, profile="full", data_dir=tmp_path, seed=0)
+
+
+def test_damage_to_a_published_set_is_an_error_with_its_remedy(tmp_path, workspace):
+    make_dtd(tmp_path)
+    path = tmp_path / "dtd" / "dtd" / "images" / "banded" / "banded_val2.jpg"
+    path.write_bytes(path.read_bytes()[:-100])
+    workspace = dataclasses.replace(workspace, data_dir=tmp_path)
+    with pytest.raises(KitError, match=r"1 of 4 .*banded_val2\.jpg .*download --dataset DTD"):
+        load_data(workspace, get_recipe("bn_cnn", "mini"), dataset="DTD")
+
+
+# The sets of the extensions
+
+
+def test_small_drawings_stand_in_on_mini(tmp_path):
+    options = {"data_dir": tmp_path, "seed": 0, "val_fraction": 0.1}
+    listing = list_small_pictures("CIFAR10", profile="mini", **options)
+    check_disjoint(listing, 1600)
+    assert (listing.side, listing.made_splits) == (32, ("train", "val"))
+    assert "drawn" in listing.name
+    train, val = (len(listing.splits[split][0]) for split in ("train", "val"))
+    assert val == pytest.approx(0.1 * (train + val), abs=10)
+    with pytest.raises(KitError, match=r"cifar-10-folders is missing: .*--dataset CIFAR10"):
+        list_small_pictures("CIFAR10", profile="full", **options)
+    with pytest.raises(KitError, match="no data set 'DTD' for an extension"):
+        list_small_pictures("DTD", profile="mini", **options)
+    with pytest.raises(KitError, match=r"val_fraction=1\.5"):
+        list_small_pictures("CIFAR10", profile="mini", **{**options, "val_fraction": 1.5})
 
 
 # Flowers
@@ -369,12 +337,10 @@ def test_missing_torchvision_sets_say_how_to_fetch_them(tmp_path, name):
 def test_drawn_flowers_are_twelve_named_species():
     listing = list_pictures("Flowers102", profile="mini", data_dir=Path("nowhere"), seed=0)
     assert len(set(listing.class_names)) == 12
-    assert all(listing.class_names)
     check_disjoint(listing, 12 * 60)
     for split, count in (("train", 10), ("val", 10), ("test", 40)):
         assert Counter(listing.splits[split][1]) == dict.fromkeys(range(12), count)
     assert "drawn" in listing.name
-    assert "drawn" in listing.note
     assert DrawnFlowers().classes == listing.class_names
 
 
@@ -428,29 +394,6 @@ def test_the_real_flowers102_has_its_published_sizes():
     assert Counter(listing.splits["train"][1]) == dict.fromkeys(range(102), 10)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not real_flowers102(), reason="KIT_DATA does not hold all of Flowers102")
-def test_the_real_flowers102_has_two_copies_across_splits(tmp_path):
-    """As notebook 01 says."""
-    full = dataclasses.replace(find_workspace(profile="full"), decoded_dir=tmp_path)
-    data = load_data(full, size=64, batch_size=4, augment=Augmentation())
-    assert duplicates_across_splits(data) == [
-        {
-            "Picture": "test: image_08067.jpg (carnation)",
-            "Is the same as": "val: image_08077.jpg (carnation)",
-        },
-        {
-            "Picture": "test: image_07309.jpg (foxglove)",
-            "Is the same as": "train: image_07307.jpg (foxglove)",
-        },
-    ]
-
-
-def test_flowers102_that_is_not_there_says_how_to_fetch_it(tmp_path):
-    with pytest.raises(KitError, match="python -m coursekit download"):
-        list_pictures("Flowers102", profile="full", data_dir=tmp_path, seed=0)
-
-
 @pytest.mark.parametrize("name", ["imagelabels.mat", "setid.mat"])
 def test_flowers102_with_a_damaged_label_file(flowers102, monkeypatch, name):
     monkeypatch.undo()
@@ -461,10 +404,17 @@ def test_flowers102_with_a_damaged_label_file(flowers102, monkeypatch, name):
         list_pictures("Flowers102", profile="full", data_dir=flowers102, seed=0)
 
 
-def test_a_picture_that_went_missing_is_named(flowers102, workspace, monkeypatch):
-    make_dtd(flowers102)
-    (flowers102 / "dtd" / "dtd" / "images" / "banded" / "banded_val2.jpg").unlink()
-    monkeypatch.setenv("KIT_DATA", str(flowers102))
-    workspace = workspace.__class__(**{**vars(workspace), "data_dir": flowers102})
-    with pytest.raises(KitError, match=r"1 of 4 pictures.*banded_val2\.jpg"):
-        load_data(workspace, size=16, batch_size=4, augment=Augmentation(), dataset="DTD")
+def test_flowers102_that_is_not_there_says_how_to_fetch_it(tmp_path):
+    with pytest.raises(KitError, match="python -m coursekit download"):
+        list_pictures("Flowers102", profile="full", data_dir=tmp_path, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not real_flowers102(), reason="KIT_DATA does not hold all of Flowers102")
+def test_the_real_flowers102_has_two_copies_across_splits(tmp_path):
+    """As notebook 01 says."""
+    full = dataclasses.replace(find_workspace(profile="full"), decoded_dir=tmp_path)
+    copies = duplicates_across_splits(load_data(full, get_recipe("bn_cnn", "full")))
+    assert sorted(row["Picture"] for row in copies.rows) == [
+        "test: image_07309.jpg (foxglove)", "test: image_08067.jpg (carnation)",
+    ]  # fmt: skip

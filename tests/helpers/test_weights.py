@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tools.server import Server, running_server
 from torchvision import models
 
 from helpers.errors import KitError
@@ -15,6 +14,7 @@ from helpers.lib import weights
 from helpers.lib.files import sha256
 from helpers.lib.weights import IMAGENET, WeightFile, fetch_weights, load_state
 from helpers.models import efficientnet_b5, resnet18
+from tools.server import Server, running_server
 
 PUBLISHED = {name: file.path for name, file in IMAGENET.items()}  # before the tests' own cache
 

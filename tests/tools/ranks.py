@@ -20,14 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # torchrun gives only the folder of this file
 
-from tools.tiny import vector_data  # noqa: E402
-
 from coursekit.__main__ import main  # noqa: E402
 from coursekit.train import parallel  # noqa: E402
-from coursekit.train.parallel import Processes  # noqa: E402
 from helpers import train_model  # noqa: E402
 from helpers.data import Data  # noqa: E402
 from helpers.lib.progress import EpochTable  # noqa: E402
+from tools.tiny import vector_data  # noqa: E402
 
 EPOCHS, LR = 2, 0.05
 ON_MINI = ["train", "--profile", "mini", "--device", "cpu"]

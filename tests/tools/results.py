@@ -28,7 +28,8 @@ def made_result(
     labels = torch.arange(len(right)) % classes
     correct, total = int(right.sum()), len(right)
     row = {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 1.0, "learning_rate": 0.1,
-           "training_seconds": 1.0 * place, "loading_seconds": 0.5, "evaluation_seconds": 0.1}  # fmt: skip
+           "training_seconds": 1.0 * place, "loading_seconds": 0.5,
+           "evaluation_seconds": 0.1}  # fmt: skip
     record = {
         "method": method,
         "data": {"name": "vectors", "note": note, "fingerprint": fingerprint, "classes": classes},

@@ -87,7 +87,7 @@ def with_own_colors(data: Data) -> Data:
     """The same data, normalised by the colours of its training pictures; changed in place."""
     mean, std = channel_statistics(data)
     normalization = Normalization(tuple(mean.tolist()), tuple(std.tolist()))
-    for loader in data.loaders.values():
+    for loader in data.dataloaders.values():
         pictures_of(loader.dataset).normalization = normalization
     return dataclasses.replace(data, normalization=normalization)
 
@@ -114,7 +114,7 @@ def only_classes(data: Data, classes: Sequence[int]) -> Data:
     new_label = torch.full((data.num_classes,), -1)
     new_label[list(classes)] = torch.arange(len(classes))
     loaders = {}
-    for split, loader in data.loaders.items():
+    for split, loader in data.dataloaders.items():
         chosen = (new_label[labels_of(loader.dataset)] >= 0).nonzero().flatten().tolist()
         subset = Subset(relabelled(loader.dataset, new_label, names), chosen)
         loaders[split] = loader_like(loader, subset)
@@ -123,7 +123,7 @@ def only_classes(data: Data, classes: Sequence[int]) -> Data:
         for split, loader in loaders.items()
     }
     return dataclasses.replace(
-        data, class_names=names, loaders=loaders, fingerprint=fingerprint_of(pairs)
+        data, class_names=names, dataloaders=loaders, fingerprint=fingerprint_of(pairs)
     )
 
 

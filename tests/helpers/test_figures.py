@@ -1,0 +1,298 @@
+"""Figures: every one can be drawn, says when its pictures are drawings, and changes nothing."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import dataclasses
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from IPython.core.formatters import DisplayFormatter
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import nn
+from torch.optim import lr_scheduler
+from torch.utils.data import DataLoader
+
+import helpers
+from helpers import METHODS, train_model, watch_inputs
+from helpers.network_plots import neighbours_alike, principal_components
+from helpers.pictures import denormalize
+from tools.results import made_result
+
+NOTE = "drawn flowers (mini profile), not photographs"
+
+
+@pytest.fixture
+def results():
+    hits = torch.rand(4, 12, generator=torch.Generator().manual_seed(1)) < 0.7
+    pairs = enumerate(zip(METHODS, hits, strict=True), start=1)
+    return [
+        made_result(method, row.tolist(), classes=4, note=NOTE, place=place)
+        for place, (method, row) in pairs
+    ]
+
+
+def run_of(model, data):
+    torch.manual_seed(0)  # for dropout
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    return train_model(model, data, nn.CrossEntropyLoss(), optimizer, num_epochs=2, progress=False)
+
+
+def texts_of(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.findobj(plt.Text))
+
+
+def check(figure: Figure) -> None:
+    """It is a figure, it can be drawn, and pyplot will not show it a second time."""
+    assert isinstance(figure, Figure)
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    assert plt.get_fignums() == []
+
+
+def inputs_of(layer, model, data):
+    with watch_inputs(layer) as seen:
+        run_of(model, data)
+    return seen
+
+
+OF_DATA = {
+    "show_samples": lambda data, cnn: helpers.show_samples(data),
+    "plot_class_balance": lambda data, cnn: helpers.plot_class_balance(data),
+    "plot_picture_sizes": lambda data, cnn: helpers.plot_picture_sizes(data),
+    "show_predictions": lambda data, cnn: helpers.show_predictions(helpers.test(cnn, data), data),
+}
+OF_NETWORKS = {
+    "imshow": lambda data, cnn: helpers.imshow(next(iter(data.val))[0][:5], note=data.note),
+    "plot_history": lambda data, cnn: helpers.plot_history(run_of(cnn, data), note=data.note),
+    **{
+        f"plot_history {x}": lambda data, cnn, x=x: helpers.plot_history(
+            {"a": run_of(cnn, data), "b": run_of(cnn, data)}, x=x, note=data.note
+        )
+        for x in ("epoch", "seconds", "fraction")
+    },
+    "plot_activations": lambda data, cnn: helpers.plot_activations(
+        {"a": inputs_of(cnn[2], cnn, data), "b": inputs_of(cnn[6], cnn, data)},
+        batches=len(data.train), note=data.note,
+    ),
+    "plot_features": lambda data, cnn: helpers.plot_features(
+        {"a network": helpers.compute_features(cnn, cnn[-1], data)}, note=data.note
+    ),
+    "plot_accuracy_against_count": lambda data, cnn: helpers.plot_accuracy_against_count(
+        {1: 0.3, 5: 0.7}, note=data.note
+    ),
+    "plot_accuracy_against_count of several": lambda data, cnn: helpers.plot_accuracy_against_count(
+        {"a": {1: 0.3, 5: 0.7}, "b": {1: 0.2, 5: 0.8}}, note=data.note
+    ),
+    "plot_batchnorm": lambda data, cnn: helpers.plot_batchnorm(
+        cnn, next(iter(data.train))[0], note=data.note
+    ),
+    "plot_filters": lambda data, cnn: helpers.plot_filters(cnn[0], note=data.note),
+    "show_feature_maps": lambda data, cnn: helpers.show_feature_maps(
+        cnn, {"block 1": cnn[2], "block 2": cnn[6]}, next(iter(data.val))[0][0], note=data.note
+    ),
+    "plot_layer_changes": lambda data, cnn: helpers.plot_layer_changes(
+        {name: value + 0.1 for name, value in cnn.state_dict().items()}, cnn, note=data.note
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*OF_DATA, *OF_NETWORKS])
+def test_figures_can_be_drawn_and_call_drawings_drawings(data, cnn, name):
+    draw = (OF_DATA | OF_NETWORKS)[name]
+    plain, noted = (draw(dataclasses.replace(data, note=note), cnn) for note in ("", NOTE))
+    check(plain)
+    check(noted)
+    assert NOTE not in texts_of(plain) and NOTE in texts_of(noted)
+
+
+@pytest.mark.parametrize("name", OF_DATA)
+def test_figures_of_data_take_plain_loaders(data, cnn, name):
+    loaders = {split: DataLoader(one.dataset, batch_size=8) for split, one in data.dataloaders.items()}
+    if name == "show_predictions":
+        figure = helpers.show_predictions(helpers.test(cnn, loaders), loaders)
+    else:
+        figure = OF_DATA[name](loaders, cnn)
+    check(figure)
+    assert texts_of(figure)
+
+
+@pytest.mark.parametrize(
+    "name", ["plot_batchnorm", "show_feature_maps", "plot_filters", "draw_network"]
+)
+def test_figures_of_networks_leave_no_trace(data, cnn, name):
+    before, modes = copy.deepcopy(cnn.state_dict()), [m.training for m in cnn.modules()]
+    check(helpers.draw_network(cnn) if name == "draw_network" else OF_NETWORKS[name](data, cnn))
+    assert all(torch.equal(value, before[key]) for key, value in cnn.state_dict().items())
+    assert [m.training for m in cnn.modules()] == modes
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in cnn.modules())
+
+
+RESULTS = {
+    "bars": lambda results: helpers.plot_results(results),
+    "costs": lambda results: helpers.plot_results(results, x="training_seconds"),
+    "own": lambda results: helpers.plot_results(results, x={"a": [1, 2, 3, 4], "b": [4, 3, 2, 1]}),
+    "classes": lambda results: helpers.plot_class_accuracy(results),
+}
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_figures_of_results(results, name):
+    figure = RESULTS[name](results)
+    check(figure)
+    text = texts_of(figure)
+    assert NOTE in text and all(result.title in text for result in results)
+    empty = RESULTS[name]([])
+    check(empty)
+    assert "no results yet: run notebooks 02 to 05 first" in texts_of(empty)
+    assert len(figure.axes) == (2 if name == "own" else 1)
+
+
+def test_bars_are_as_long_as_the_accuracies(results):
+    figure = helpers.plot_results(results)
+    lengths = [bar.get_width() for bar in figure.axes[0].patches]
+    assert lengths == [result.record["test"]["accuracy"] for result in results]
+
+
+def test_accuracy_over_time_counts_features_and_never_falls(data, cnn):
+    run = run_of(cnn, data)
+    run = dataclasses.replace(run, seconds={**run.seconds, "features": 100.0}, history=[
+        {**row, "val_accuracy": value} for row, value in zip(run.history, (0.8, 0.5), strict=True)
+    ])  # fmt: skip
+    (line,) = helpers.plot_history({"a": run}, x="seconds").axes[0].lines
+    assert line.get_ydata().tolist() == [0.8, 0.8]
+    assert line.get_xdata()[0] > 100
+
+
+def test_confused_pictures_are_those_of_the_result(data, cnn):
+    score = helpers.test(cnn, data)
+    right = made_result("bn_cnn", [True] * 12, classes=3, ids=score.ids)
+    result = dataclasses.replace(right, labels=score.labels, predictions=score.labels.clone(),
+                                 class_names=data.class_names)  # fmt: skip
+    assert "no test picture was mistaken" in texts_of(helpers.show_confused([result], data))
+    result.predictions[2] = (result.labels[2] + 1) % 3
+    figure = helpers.show_confused([result], data)
+    check(figure)
+    left, right = figure.axes[:2]
+    label, guess = (int(part[2]) for part in (result.labels, result.predictions))
+    assert left.get_title() == data.class_names[label]
+    assert right.get_title() == f"confused with\n{data.class_names[guess]}"
+    shown = torch.as_tensor(np.array(left.images[0].get_array())).float()
+    mistaken = data.test.dataset.picture(2).float()
+    assert shown.mean((0, 1)).argmax() == mistaken.mean((1, 2)).argmax()
+    assert "these pictures are not here" in texts_of(
+        helpers.show_confused([dataclasses.replace(result, ids=["x"] * 12)], data)
+    )
+
+
+def test_imshow_undoes_the_normalisation_and_shows_grey_pictures_too(data):
+    image = data.val.dataset[0][0]
+    figure = helpers.imshow(image, "a title")
+    check(figure)
+    shown = torch.as_tensor(np.array(figure.axes[0].images[0].get_array()))
+    assert torch.allclose(shown, denormalize(image).permute(1, 2, 0), atol=1e-6)
+    assert "a title" in texts_of(figure)
+    check(helpers.imshow(torch.rand(2, 1, 9, 9), normalization=None))
+    check(helpers.imshow([torch.randint(256, (3, 300, 400), dtype=torch.uint8)]))
+
+
+def test_samples_show_pictures_of_each_class_under_its_name(data):
+    figure = helpers.show_samples(data, count=6)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == ["blue", "blue", "green", "green", "red", "red"]
+    for axis, channel in zip(figure.axes, (2, 2, 1, 1, 0, 0), strict=True):
+        assert np.array(axis.images[0].get_array()).mean((0, 1)).argmax() == channel
+
+
+def test_the_schedule_that_is_drawn_is_the_one_that_is_followed():
+    parameters = [[nn.Parameter(torch.zeros(1))] for _ in range(2)]
+    optimizer = torch.optim.SGD(
+        [{"params": p, "lr": lr} for p, lr in zip(parameters, (0.1, 0.01), strict=True)]
+    )
+    schedule = lr_scheduler.OneCycleLR(optimizer, [0.1, 0.01], total_steps=8)
+    figure = helpers.plot_schedule(schedule, num_epochs=2, batches=4, names=("head", "rest"))
+    check(figure)
+    drawn = np.array([line.get_ydata() for line in figure.axes[0].lines]).T
+    followed = []
+    for _ in range(8):
+        followed.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        if len(followed) < 8:
+            schedule.step()
+    assert np.allclose(drawn, followed)
+
+
+def test_a_notebook_shows_figures_as_small_pngs(data):
+    figure = helpers.show_samples(data)
+    bundle, _ = DisplayFormatter().format(figure)
+    png = bundle["image/png"]
+    picture = Image.open(io.BytesIO(base64.b64decode(png) if isinstance(png, str) else png))
+    assert picture.mode == "P" and len(picture.getcolors()) <= 256
+
+
+# What a layer sees
+
+
+def test_watched_inputs_have_a_row_for_each_training_step_and_none_for_val(data, cnn):
+    other = copy.deepcopy(cnn)
+    run_of(other, data)
+    with watch_inputs(cnn[2]) as seen:
+        run_of(cnn, data)
+    assert seen.means.shape == seen.stds.shape == (2 * len(data.train), 8)
+    # What leaves BatchNorm at the first step: its learned numbers are still 0 and 1.
+    assert torch.allclose(seen.means[0], torch.zeros(8), atol=1e-4)
+    assert torch.allclose(seen.stds[0], torch.ones(8), atol=1e-2)
+    assert not cnn[2]._forward_pre_hooks
+    state = other.state_dict()  # it learns as if it were not watched
+    assert all(torch.equal(state[name], value) for name, value in cnn.state_dict().items())
+
+
+def test_watched_numbers_are_those_of_what_reached_the_layer(data, cnn):
+    images, _ = next(iter(data.train))
+    with watch_inputs(cnn[0]) as seen:
+        cnn.train()(images)
+        cnn.eval()(images)
+    assert torch.allclose(seen.means, images.mean(dim=(0, 2, 3))[None], atol=1e-5)
+    assert torch.allclose(seen.stds, images.std(dim=(0, 2, 3))[None], atol=1e-4)
+
+
+# Vectors in two dimensions
+
+
+def vectors(count: int = 20, width: int = 6) -> torch.Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_plane_is_seen_as_it_is_whatever_the_order():
+    flat = vectors(width=2) @ torch.linalg.qr(vectors(6, 2)).Q.T + 3  # in six dimensions
+    places, held = principal_components(flat)
+    assert held == pytest.approx(1)
+    assert torch.allclose(torch.cdist(places, places), torch.cdist(flat, flat), atol=1e-4)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
+    assert torch.allclose(principal_components(flat[order])[0], places[order], atol=1e-5)
+
+
+def test_it_is_the_view_with_the_most_variance():
+    every = vectors()
+    places, held = principal_components(every)
+    total = every.var(dim=0).sum()
+    assert float(places.var(dim=0).sum() / total) == pytest.approx(held, abs=1e-5)
+    assert held > float(every[:, :2].var(dim=0).sum() / total)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_vectors_or_all_the_same(count):
+    places, held = principal_components(vectors(count))
+    assert places.shape == (count, 2) and places.isfinite().all() and 0 <= held <= 1
+    assert torch.equal(principal_components(torch.ones(count, 6))[0], torch.zeros(count, 2))
+
+
+def test_neighbours():
+    line = torch.tensor([[0.0], [1.0], [10.0], [11.0], [12.0]])
+    assert neighbours_alike(line, torch.tensor([0, 0, 1, 1, 1])) == 1
+    assert neighbours_alike(line, torch.tensor([0, 1, 2, 0, 1])) == 0
+    assert neighbours_alike(line, torch.tensor([0, 0, 1, 1, 0])) == pytest.approx(4 / 5)
