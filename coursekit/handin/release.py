@@ -130,15 +130,13 @@ def _filled_folder(target: Path) -> Iterator[Path]:
     """Give a folder beside `target` to fill, and rename it to `target` when the block ends well."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place:
+            folder = Path(place) / "filled"
+            folder.mkdir()
             yield folder
-            folder.chmod(0o755)  # mkdtemp makes it private
             if target.exists():
                 target.rmdir()  # only an empty one goes
             folder.replace(target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise KitError(f"cannot write {show_path(target)}: {error.strerror or error}") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import re
 import sys
@@ -28,10 +27,6 @@ START_SECONDS = 180  # for a kernel to answer, on a slow disk
 OUTPUT_SECONDS = 60  # for the outputs of a finished cell to arrive, on a busy machine
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-_quiet = logging.getLogger("coursekit.kernel")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False  # what went wrong is said once, by our own error
 
 
 def execute_notebook(
@@ -63,7 +58,6 @@ def execute_notebook(
         startup_timeout=START_SECONDS,
         iopub_timeout=OUTPUT_SECONDS,
         record_timing=False,
-        log=_quiet,
     )
     client.reset_execution_trackers()
     search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

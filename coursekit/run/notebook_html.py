@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Container, Sequence
@@ -23,10 +22,6 @@ NO_ANSWER = "*No answer yet.*"
 TAGS = ("script", "style", "link", "meta", "base", "iframe", "object", "embed", "form", "template")
 ATTRIBUTES = ("srcset", "background", "poster")
 _NOTEBOOK = re.compile(r"(?:\.{1,2}/)?(?:extensions/)?(\d\d)_\w+\.ipynb(?:#.*)?")
-
-_quiet = logging.getLogger("coursekit.report")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
 
 
 def notebook_section(path: Path, numbers: Container[str] = ()) -> dict[str, Any]:
@@ -91,7 +86,6 @@ def _fitted(
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         embed_images=True,
-        log=_quiet,
     )
     folder = {"metadata": {"path": str(path.parent)}}  # that its pictures are relative to
     text, _ = exporter.from_notebook_node(notebook, folder)

@@ -233,17 +233,13 @@ def _confused(result: Result) -> Iterator[dict[str, str]]:
 def _settings(recipe: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     """The settings of a run, as rows of a table."""
     for key, value in recipe.items():
-        if isinstance(value, Mapping):
-            for name, inner in value.items():
-                yield {"Setting": f"{key}: {name}".replace("_", " "), "Value": _setting(inner)}
-        elif key not in ("method", "profile"):
-            yield {"Setting": key.replace("_", " "), "Value": _setting(value)}
-
-
-def _setting(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_setting, value))
-    return "none" if value is None else str(value)
+        if key in ("method", "profile"):
+            continue
+        inner = value if isinstance(value, Mapping) else {"": value}
+        for name, setting in inner.items():
+            text = ", ".join(map(str, setting)) if isinstance(setting, list) else setting
+            shown = "none" if text is None else str(text)
+            yield {"Setting": f"{key}: {name}".rstrip(": ").replace("_", " "), "Value": shown}
 
 
 def _extension(workspace: Workspace, stem: str) -> dict[str, Any]:

@@ -70,9 +70,6 @@ def run_notebooks(
         # A damaged one is to be found before anything is moved.
         if note := version_note(path.name, read_notebook(path)):
             print(note)
-    numbers = {path.stem[:2] for path in paths}
-    if CHOICE not in numbers and numbers & {*METHOD_OF, COMPARISON}:
-        data_set_of(workspace)  # its pictures must be here; notebook 01 may choose others
     print(f"profile {workspace.profile}, results in {show_path(workspace.results_dir)}")
     lock = workspace.results_dir / ".run.lock"
     with only_writer(lock, f"the folder {show_path(workspace.results_dir)}"):
@@ -113,10 +110,10 @@ def _not_done(paths: Sequence[Path], workspace: Workspace, save_notebooks: bool)
         if outdated or not is_done(workspace, path, pictures):
             running = True
             yield path
-            continue
-        print(f"{path.stem}: done before, skipped")
-        if save_notebooks:
-            write_text(path, executed_copy(workspace, path).read_text(encoding="utf-8"))
+        else:
+            print(f"{path.stem}: done before, skipped")
+            if save_notebooks:
+                write_text(path, executed_copy(workspace, path).read_text(encoding="utf-8"))
 
 
 def _run_all(paths: Sequence[Path], workspace: Workspace, save_notebooks: bool) -> None:

@@ -18,7 +18,6 @@ import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -31,7 +30,7 @@ from helpers.errors import Interrupted, KitError, WriteError
 from helpers.lib.files import only_writer, read_json, save_tensors, write_json, written_atomically
 from helpers.lib.loaders import generators_of
 from helpers.lib.randomness import random_states, set_random_states
-from helpers.lib.run_settings import describe, differences, digest, flat, shapes
+from helpers.lib.run_settings import describe, differences, digest, flat
 
 SCHEMA = 2
 KEPT = 2  # checkpoints in one folder: of the present settings, and of those before
@@ -87,13 +86,11 @@ class Checkpoint:
         """Whether the run starts with its first epoch, from what it was given."""
         return not self.found
 
-    # Finding the checkpoint of this run
-
     def _find(self, rerun: bool) -> Path:
         """The file of this run's checkpoint; what is in it, if it can be used, is in `found`."""
         notes = self._notes()
         for path, note in notes.items():
-            again = self.start["first weights"] == note.get("left")  # the same cell runs again
+            again = self.start["first weights"] == note["left"]  # the same cell runs again
             if note["settings"] == self.settings and (again or note["start"] == self.start):
                 if rerun and again and note["start"]["first weights"] != note["left"]:
                     raise KitError(
@@ -108,44 +105,34 @@ class Checkpoint:
             note = next(iter(notes.values()))
             before, now = note["settings"] | note["start"], self.settings | self.start
             print(f"training anew, because something has changed: {differences(before, now)}")
-        key = digest({**self.settings, **self.start})[:16]
         assert self.folder is not None
-        return self.folder / f"{key}.pt"
+        return self.folder / f"{digest({**self.settings, **self.start})[:16]}.pt"
 
     def _notes(self) -> dict[Path, dict[str, Any]]:
         """What is noted beside each checkpoint in the folder, the newest first."""
         assert self.folder is not None
-        files = [file for file in self.folder.glob("*.json") if file.with_suffix(".pt").is_file()]
-        files.sort(key=lambda file: file.with_suffix(".pt").stat().st_mtime, reverse=True)
+        paths = sorted(self.folder.glob("*.pt"), key=lambda path: path.stat().st_mtime)
         found = {}
-        for file in files:
-            with contextlib.suppress(KitError):
-                note = read_json(file)
-                if isinstance(note, dict) and {"settings", "start"} <= set(note):
-                    found[file.with_suffix(".pt")] = note
+        for path in reversed(paths):
+            with contextlib.suppress(KitError, KeyError, TypeError):  # damaged: as if not there
+                note = read_json(path.with_suffix(".json"))
+                found[path] = {key: note[key] for key in ("settings", "start", "left")}
         return found
 
     def _read(self, path: Path, again: bool) -> dict[str, Any]:
         """The content of the checkpoint; {} for one that is damaged, or of another network."""
         try:
             content = read_checkpoint(path)
-            if shapes(content["best"]["state"] or content["model"]) != shapes(
-                self.model.state_dict()
-            ):
-                raise ValueError("its weights are of another network")
-            if not again and not math.isclose(
-                content["first_loss"], self.first_loss, rel_tol=ALIKE
-            ):
-                raise ValueError(
-                    f"its first loss is {content['first_loss']:.4f}, this network's is "
-                    f"{self.first_loss:.4f}"
+            # What the network's code calls may have changed although its own code has not.
+            first_loss = content["first_loss"]
+            if not again and not math.isclose(first_loss, self.first_loss, rel_tol=ALIKE):
+                raise KitError(
+                    f"its first loss is {first_loss:.4f}, this network's is {self.first_loss:.4f}"
                 )
             return content
-        except (KitError, KeyError, TypeError, ValueError) as error:
+        except KitError as error:
             print(f"training anew, because the checkpoint {path.name} cannot be used: {error}")
             return {}
-
-    # The run
 
     def epochs_left(self, num_epochs: int) -> Iterator[int]:
         """The numbers of the epochs that are still to run."""
@@ -158,34 +145,23 @@ class Checkpoint:
         if self.found and self.found["finished"]:
             self._load()
             return self
-        with contextlib.ExitStack() as stack:
-            try:
-                what = f"the checkpoint of {self.folder.name}"
-                stack.enter_context(only_writer(self.folder / ".lock", what))
-            except WriteError as error:
-                self._tell(error)
-                self.folder = None
-                return self
-            for rest in self.folder.glob(".*.part"):
-                rest.unlink(missing_ok=True)  # of a run that was killed while it wrote
-            if self.found:
-                self._load()
-            else:
-                self._begin()
-            self.stack = stack.pop_all()
-        return self
-
-    def _begin(self) -> None:
-        """Write what the run starts from, make room for it, and see whether it can be read."""
+        try:
+            what = f"the checkpoint of {self.folder.name}"
+            self.stack.enter_context(only_writer(self.folder / ".lock", what))
+        except WriteError as error:
+            self._tell(error)
+            self.folder = None
+            return self
+        for rest in self.folder.glob(".*.part"):
+            rest.unlink(missing_ok=True)  # of a run that was killed while it wrote
+        if self.found:
+            self._load()
+            return self
         self._write()
         for path in list(self._notes())[KEPT:]:
-            for file in (path, path.with_suffix(".json")):
-                file.unlink(missing_ok=True)
-        if not self.told:
-            try:
-                read_checkpoint(self.path)
-            except KitError as error:
-                self._tell(error)
+            path.unlink()
+            path.with_suffix(".json").unlink()
+        return self
 
     def _load(self) -> None:
         """Make the next step the one that the checkpoint was written before, and say so."""
@@ -279,14 +255,7 @@ class Checkpoint:
             print(f"NOTE: this run cannot go on if it is interrupted ({reason})")
         self.told = True
 
-    # Its end
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
         with self.stack:
             if kind is not None and (stopped or self.folder is not None):
@@ -307,15 +276,13 @@ class Checkpoint:
             self.best.restore(self.model)
         elif self.folder is not None and self.path.is_file():
             self.model.load_state_dict(read_checkpoint(self.path)["model"])
-        # `save_result` looks for this: there is nothing to record yet.
-        vars(self.model)["interrupted"] = self._how_far()
+        vars(self.model)["interrupted"] = self._how_far()  # there is nothing to record yet
         if self.folder is not None:
             with contextlib.suppress(*_FAULTS):
                 self._note(left=self.model.state_dict())
 
     def _how_far(self) -> str:
-        epoch = min(len(self.history) + 1, self.num_epochs)
-        return f"in epoch {epoch} of {self.num_epochs}"
+        return f"in epoch {min(len(self.history) + 1, self.num_epochs)} of {self.num_epochs}"
 
     def _how_to_go_on(self) -> str:
         best, start = self.best, "stopped " + self._how_far()

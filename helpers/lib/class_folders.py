@@ -74,7 +74,7 @@ def list_class_folders(
         files = {part: _without(unusable, *pairs) for part, pairs in files.items()}
         unusable |= _copies(files, folder)
         files = {part: _without(unusable, *pairs) for part, pairs in files.items()}
-    left_out = [f"{_shown(path, folder)} ({reason})" for path, reason in sorted(unusable.items())]
+    left_out = [f"{_shown(path, folder)} ({fault})" for path, fault in sorted(unusable.items())]
     for part, (_, labels) in files.items():
         if absent := sorted(set(range(len(classes))) - set(labels)):
             raise KitError(_no_pictures(tops[part] / classes[absent[0]], unusable, folder))
@@ -92,9 +92,9 @@ def list_class_folders(
 
 
 def _subfolders(folder: Path) -> list[Path]:
+    hidden = (".", "__MACOSX")
     try:
-        return [path for path in folder.iterdir()
-                if not path.name.startswith((".", "__MACOSX")) and path.is_dir()]  # fmt: skip
+        return [p for p in folder.iterdir() if not p.name.startswith(hidden) and p.is_dir()]
     except OSError as error:
         raise KitError(f"cannot read the folder {folder}: {error.strerror or error}") from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import math
@@ -15,14 +16,13 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from helpers.lib.datasets import ids_of, innermost, labels_of
 from helpers.lib.devices import name_of
 from helpers.lib.identity import kit_version
 from helpers.lib.loaders import generators_of
 
-NO_VALUE = object()
 LIBRARIES = ("torch", "torchvision", "helpers", "efficientnet_pytorch", "builtins")
 SHORTEST_TEXT = 40  # characters: longer values are named but not shown
 # Of a schedule: how far it is, not what it is.
@@ -41,8 +41,10 @@ def settings_of_run(
     **others: Any,
 ) -> dict[str, Any]:
     """What a run is made of, in plain JSON types, read off the objects themselves."""
+    tensors = criterion.state_dict() if isinstance(criterion, nn.Module) else {}
+    own = _simple(getattr(criterion, "__dict__", {})) | _simple(tensors)
     return {
-        "criterion": {"name": _name(criterion), **_criterion(criterion)},
+        "criterion": {"name": _name(criterion), **own},
         "optimizer": {
             "name": _name(optimizer),
             "groups": [_group(group) for group in optimizer.param_groups],
@@ -86,16 +88,16 @@ def _name(value: object) -> str:
 
 def _simple(values: Mapping[str, Any]) -> dict[str, Any]:
     """The public values that JSON has, or almost."""
-    plain = {
-        name: _plain(value)
-        for name, value in values.items()
-        if not name.startswith("_") and name != "training"
-    }
-    return {name: value for name, value in plain.items() if value is not NO_VALUE}
+    found = {}
+    for name, value in values.items():
+        if not name.startswith("_") and name != "training":
+            with contextlib.suppress(TypeError):
+                found[name] = _plain(value)
+    return found
 
 
 def _plain(value: Any) -> Any:
-    """A value in JSON's types, or NO_VALUE for what has no such form."""
+    """A value in JSON's types; raises `TypeError` for what has no such form."""
     if isinstance(value, torch.Tensor | np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):
@@ -103,18 +105,10 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
-        found: Any = {str(key): _plain(one) for key, one in value.items()}
-        return NO_VALUE if NO_VALUE in found.values() else found
+        return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        found = [_plain(one) for one in value]
-        return NO_VALUE if NO_VALUE in found else found
-    return NO_VALUE
-
-
-def _criterion(criterion: nn.Module) -> dict[str, Any]:
-    """The settings of a loss and the tensors that it holds, such as weights of the classes."""
-    tensors = criterion.state_dict() if isinstance(criterion, nn.Module) else {}
-    return _simple(getattr(criterion, "__dict__", {})) | _simple(tensors)
+        return [_plain(one) for one in value]
+    raise TypeError
 
 
 def _group(group: dict[str, Any]) -> dict[str, Any]:
@@ -137,29 +131,26 @@ def _schedule(scheduler: LRScheduler) -> dict[str, Any]:
 def describe(model: nn.Module, loaders: Mapping[str, DataLoader]) -> dict[str, str]:
     """The network and the samples of a run as texts, to be compared with those of another."""
     frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
+    shapes = [(name, value.shape) for name, value in model.state_dict().items()]
     seeds = [one.initial_seed() for one in generators_of(loaders["train"])]
     facts = {
         "version of the kit": kit_version(),
         "version of torch": torch.__version__,
-        "network": digest([_text(model), frozen, list(shapes(model.state_dict()).items())]),
+        "network": digest([_text(model), frozen, shapes]),
         "code of the network": digest([code_of(layer) for layer in model.modules()]),
         "seed of the batches": str(seeds[-1] if seeds else None),
     }
     for split in ("train", "val"):
         dataset = loaders[split].dataset
         facts[f"{split} samples"] = digest([ids_of(dataset), labels_of(dataset)])
-        facts[f"transform of {split}"], facts[f"tensors of {split}"] = _content(dataset)
+        inner = innermost(dataset)
+        transform = getattr(inner, "transform", None)
+        steps = [inner, transform, *getattr(transform, "transforms", [])]
+        code = digest([code_of(one) for one in steps])[:16]
+        facts[f"transform of {split}"] = f"{_text(transform)} {code}"
+        tensors = inner.tensors if isinstance(inner, TensorDataset) else ()
+        facts[f"tensors of {split}"] = digest(list(tensors))
     return facts
-
-
-def _content(dataset: Dataset) -> tuple[str, str]:
-    """The transform of a data set, and a digest of the tensors that it holds."""
-    dataset = innermost(dataset)
-    tensors = dataset.tensors if isinstance(dataset, TensorDataset) else ()
-    transform = getattr(dataset, "transform", None)
-    steps = [transform, *getattr(transform, "transforms", [])]
-    code = [code_of(one) for one in (dataset, *steps)]
-    return f"{_text(transform)} {digest(code)[:16]}", digest(list(tensors))
 
 
 def code_of(value: object) -> list[Any]:
@@ -201,13 +192,7 @@ def differences(before: dict[str, str], now: dict[str, str]) -> str:
         old, new = before.get(name, "none"), now.get(name, "none")
         short = max(len(old), len(new)) <= SHORTEST_TEXT
         texts.append(f"{name} was {old}, is {new}" if short else name)
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return "; ".join(texts) + more
-
-
-def shapes(state: dict[str, torch.Tensor]) -> dict[str, torch.Size]:
-    """The shape of each tensor of a state."""
-    return {name: value.shape for name, value in state.items()}
+    return "; ".join(texts) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def digest(value: Any) -> str:

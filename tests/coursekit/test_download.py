@@ -197,7 +197,7 @@ def test_a_disk_too_full_to_unpack_keeps_the_archive_and_the_pictures(flowers102
     [
         (Fault(status=404), "404"),
         (Fault(sends=10, ends="stall"), "timed out"),
-        (Fault(), "corrupt"),
+        (Fault(content=b"other"), "corrupt"),
     ],
 )
 def test_a_torchvision_set_that_cannot_be_had(server, monkeypatch, capsys, fault, said):

@@ -88,7 +88,7 @@ def test_training_pictures_are_divided_anew_each_epoch(data, count):
             part.train.sampler.set_epoch(epoch)
             assert all(len(labels) == 8 // count for _, labels in list(part.train)[:-1])
             drawn.append([index for batch in part.train.sampler for index in batch])
-        assert sorted(sum(drawn, [])) == list(range(36))
+        assert sorted(index for part in drawn for index in part) == list(range(36))
         orders.append(drawn)
     assert orders[0] != orders[1]
 

@@ -127,13 +127,6 @@ def test_the_asserts_hold_for_the_solution_and_stop_a_student(solution):
             exec(student.cells[number].source, {})
 
 
-def test_a_notebook_without_markers_keeps_its_sources():
-    plain = notebook_of(text("# A"), code("%matplotlib inline\nx = 1\n"), code("assert x"))
-    student = student_edition(NAME, plain)
-    assert sources(student) == sources(plain)
-    assert edition_faults(NAME, plain, student) == []
-
-
 @pytest.mark.parametrize(
     "source",
     [

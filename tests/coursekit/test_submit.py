@@ -29,7 +29,7 @@ from coursekit.handin.package import (
     write_handin,
 )
 from coursekit.notebooks import METHOD_OF
-from coursekit.questions import ANSWER_STUB, answer_text, question_cells
+from coursekit.questions import ANSWER_STUB, answer_text
 from helpers.data import data_set_of
 from helpers.lib.cell_log import Entry, source_hash
 from helpers.lib.files import read_json, write_json
@@ -302,18 +302,6 @@ def test_what_is_missing_is_one_plain_line_and_nothing_is_written(desk, spoil, m
     assert not desk.out.exists()
 
 
-def test_no_log_and_no_notebooks(desk, capsys):
-    desk.log.unlink()
-    assert desk.submit() == 1
-    lines = missing(capsys.readouterr().out)
-    assert len(lines) == 6
-    assert all("the log does not show that you ran it: restart" in line for line in lines)
-    for path in desk.folder.iterdir():
-        path.unlink()
-    assert desk.submit("--anyway") == 0
-    assert len(desk.written()) == 1 + 2 * len(METHOD_OF)
-
-
 # Anyway
 
 
@@ -413,23 +401,6 @@ def test_what_is_an_answer(source, text):
     assert answer_text(source) == text
 
 
-def test_questions_of_a_notebook():
-    cells = [
-        v4.new_markdown_cell(source, metadata={"tags": tags})
-        for source, *tags in [
-            ("Q1", "question"),
-            ("my own remark",),
-            ("A1", "answer"),
-            ("Q2", "question"),
-            ("Q3", "question"),
-            (ANSWER_STUB, "answer"),
-        ]
-    ]
-    pairs = question_cells(v4.new_notebook(cells=cells))
-    found = [(question.source, answer and answer.source) for question, answer in pairs]
-    assert found == [("Q1", "A1"), ("Q2", None), ("Q3", ANSWER_STUB)]
-
-
 # The manifest
 
 MANIFEST_VALUES = {
@@ -459,7 +430,6 @@ def test_equal_content_makes_equal_files(tmp_path):
         ({"schema": 2}, "another version of the kit: schema 2"),
         ({"student": 7}, "no usable 'student': 7"),
         ({"complete": "yes"}, "no usable 'complete'"),
-        ({"missing": [1]}, "damaged list"),
         ({"files": {"a": None}}, "damaged list"),
         ({"created": "today"}, "does not say when"),
         ({"created": "2026-03-01T12:00:00"}, "does not say when"),

@@ -72,9 +72,8 @@ def test_the_comparison_is_last_and_notebooks_are_whole(session):
     assert NOT_RUN not in printed
 
 
-@pytest.mark.parametrize("options", [[], ["-p", "no:nbval", "-o", "addopts="]])
-def test_a_run_without_notebooks_says_so(options, tmp_path):
-    done = run_pytest(tmp_path, {"01_a": ["1 / 0"]}, *options, "tests")
+def test_a_run_without_notebooks_says_so(tmp_path):
+    done = run_pytest(tmp_path, {"01_a": ["1 / 0"]}, "tests")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines().count(NOT_RUN) == 1
 

@@ -53,17 +53,13 @@ def test_good_notebook_has_no_fault(tmp_path):
 FAULTS = [  # a cell of the notebook, what is changed there, and what is said
     (2, {"execution_count": None}, "code cell 2 was not executed"),
     (2, {"execution_count": 7}, "code cell 2 has the execution count 7"),
-    (1, {"execution_count": 5}, "code cell 1 has the execution count 5"),
-    (1, {"outputs": [ERROR]}, "code cell 1 ended in ValueError"),
-    (2, {"outputs": []}, "code cell 2 is marked NBVAL_CHECK_OUTPUT but has no output"),
-    (1, {"outputs": [shown("careful", "stderr")]}, "code cell 1 writes to stderr"),
+    (1, {"outputs": [ERROR]}, "code cell 1 ended in an error"),
     (2, {"outputs": [shown("careful", "stderr")]}, "code cell 2 writes to stderr"),
-    (4, {"outputs": [value("[1,\n 2]")]}, "code cell 3 ends in a value whose text is long"),
     (1, {"source": "x = 1\n" * 26}, "code cell 1 has 26 lines"),
-    (1, {"source": "x = '/home/me/x'"}, "code cell 1 holds the absolute path /home/me/x"),
-    (0, {"source": r"In C:\Users\me."}, r"markdown cell 1 holds the absolute path C:\Users\me"),
-    (2, {"outputs": [shown("/tmp/x.pt\n")]}, "the output of code cell 2 shows the absolute path"),
-    (4, {"outputs": [value("Path('/Users/me')")]}, "code cell 3 shows the absolute path /Users/me"),
+    (1, {"source": "x = '/home/me/x'"}, "it holds the absolute path /home/me/x"),
+    (0, {"source": r"In C:\Users\me."}, r"it holds the absolute path C:\Users\me"),
+    (2, {"outputs": [shown("/tmp/x.pt\n")]}, "it holds the absolute path /tmp/x.pt"),
+    (4, {"outputs": [value("Path('/Users/me')")]}, "it holds the absolute path /Users/me"),
     (1, {"outputs": [WIDGET]}, "code cell 1 shows a widget"),
     (0, {"source": "long " * 80_001}, "more than 400,000: show smaller or fewer figures"),
 ]
@@ -81,11 +77,8 @@ def test_fault_is_one_clear_line(number, change, message, tmp_path):
 def test_metadata_of_another_machine_are_faults(tmp_path):
     notebook = good_notebook()
     notebook.metadata.kernelspec.name = "my-env"
-    state = {"application/vnd.jupyter.widget-state+json": {"state": {"a": 1}}}
-    notebook.metadata.widgets = state
-    kernel, widgets = faults_of(notebook, tmp_path)
-    assert "its kernel is 'my-env'" in kernel
-    assert "saved widget state" in widgets
+    (fault,) = faults_of(notebook, tmp_path)
+    assert "its kernel is 'my-env'" in fault
 
 
 def test_meant_error_is_no_fault(tmp_path):
@@ -95,59 +88,42 @@ def test_meant_error_is_no_fault(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("no JSON", "is not a valid notebook"),
-        ("[]", "is not a notebook of format 4"),
-        ("{}", "is not a notebook of format 4"),
-        (json.dumps({"nbformat": 3, "nbformat_minor": 0, "worksheets": []}), "of format 4"),
-        (json.dumps(NO_CELLS), "not a valid"),
-        (json.dumps({**NO_CELLS, "cells": [{"cell_type": "code"}]}), "not a valid"),
-        (json.dumps({**NO_CELLS, "cells": "none"}), "not a valid"),
-        ("\ud800", "not a valid"),
-        (None, "cannot read"),
-    ],
-)
-def test_not_a_notebook(text, message, tmp_path):
-    path = tmp_path / "01_made_up.ipynb"
-    if text is not None:
-        path.write_bytes(text.encode("utf-8", "surrogatepass"))
-    (fault,) = notebook_faults(path)
-    assert message in fault
-    assert "\n" not in fault
-
-
-@pytest.mark.parametrize(
     "text",
     [
-        "https://x.org/tmp/a http://a/home/b",
-        "720/720, 1/2, a / b, and/or, 3 s/step",
-        "data/mini/flowers-102/jpg",
-        "../tmp/x ./work/y ~/work",
-        "<p>a</p></tmp>",
-        "print(f'{name}:\\n')",
-        "data:image/png;base64,iVBOR/home/abc",
-        "/",
-        "ratio 3:/2",
+        "no JSON",
+        "[]",
+        "{}",
+        json.dumps({"nbformat": 3, "nbformat_minor": 0, "metadata": {}, "worksheets": []}),
+        json.dumps({**NO_CELLS, "cells": [{"cell_type": "code"}]}),
+        json.dumps({**NO_CELLS, "cells": "none"}),
+        "\ud800",
     ],
 )
-def test_what_is_no_absolute_path(text):
-    assert absolute_paths(text) == []
+def test_not_a_notebook(text, tmp_path):
+    path = tmp_path / "01_made_up.ipynb"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    (fault,) = notebook_faults(path)
+    assert "is not a valid notebook" in fault
+    assert "\n" not in fault
+    path.unlink()
+    assert notebook_faults(path) == [f"cannot read {path}: No such file or directory"]
 
 
 @pytest.mark.parametrize(
-    ("text", "path"),
+    ("text", "paths"),
     [
-        ("in /root.", "/root."),
-        ("file:///home/me/x", "/home/me/x"),
-        ('"D:\\\\data\\\\x"', "D:\\\\data\\\\x"),
-        ("D:/data/x", "D:/data/x"),
-        ("at /work\n", "/work"),
-        ('File "/usr/lib/python3/x.py", line 1', "/usr/lib/python3/x.py"),
+        ("https://x.org/tmp/a http://a/home/b data:image/png;base64,iVBOR/home/abc", []),
+        ("720/720, 1/2, a / b, and/or, 3 s/step, /", []),
+        ("data/mini/flowers-102/jpg ../tmp/x ./work/y ~/work <p>a</p></tmp>", []),
+        ("print(f'{name}:\\n')", []),
+        ("in /root.", ["/root."]),
+        ("file:///home/me/x", ["/home/me/x"]),
+        ('"D:\\\\data\\\\x" or D:/data/x', ["D:\\\\data\\\\x", "D:/data/x"]),
+        ('File "/usr/lib/python3/x.py", line 1', ["/usr/lib/python3/x.py"]),
     ],
 )
-def test_what_is_an_absolute_path(text, path):
-    assert absolute_paths(text) == [path]
+def test_absolute_paths(text, paths):
+    assert absolute_paths(text) == paths
 
 
 def test_select_notebooks(tmp_path, monkeypatch):
