@@ -17,7 +17,6 @@ from helpers.recipes import METHODS
 NOTEBOOK_FOLDER = ROOT / "notebooks"
 METHOD_OF = {method.notebook: name for name, method in METHODS.items()}  # by "02" ... "05"
 EXTENSIONS = "extensions"  # the folder of those beyond the assignment, among the notebooks
-CHOICE = "01"  # chooses the data set of all
 COMPARISON = "06"  # reads what the others wrote: it is out of date as soon as one of them ran
 MAY_FAIL = "raises-exception"  # nbval's tag of a cell whose error is meant
 OWN_METADATA = "kit"  # the key of what `release` notes in a notebook's metadata

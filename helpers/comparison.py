@@ -40,17 +40,13 @@ def note_of(results: Sequence[Result]) -> str:
     return "; ".join(dict.fromkeys(filter(None, (r.record["data"]["note"] for r in results))))
 
 
-def same_pictures(results: Sequence[Result]) -> bool:
-    """Whether all results are about the same data set and splits."""
-    return len({result.record["data"]["fingerprint"] for result in results}) <= 1
-
-
 def comparison_table(results: Sequence[Result]) -> Table:
     """The comparison of the methods, one row each, in the order of `results`; print it.
 
     Results about different pictures have a column that says which.
     """
-    rows, alike = [], same_pictures(results)
+    rows = []
+    alike = len({result.record["data"]["fingerprint"] for result in results}) <= 1
     for result in results:
         record, test = result.record, result.record["test"]
         low, high = test["interval"]
@@ -107,11 +103,10 @@ def compare_pairs(results: Sequence[Result]) -> Table:
 
 
 def confused_pairs(result: Result, count: int) -> list[tuple[int, int, list[int]]]:
-    """The `count` pairs of classes that a method mixes up most, either way.
+    """The `count` pairs of classes that a method mixes up most, either way; most frequent first.
 
-    Returns:
-        (class, other class, indices of the test pictures of either confused with the other), the
-        most frequent first; of the indices, too, those of the more frequent way come first.
+    (class, other class, indices of the test pictures of either confused with the other); of the
+    indices, those of the more frequent way come first.
     """
     mistakes: dict[tuple[int, int], list[int]] = {}
     for index in torch.nonzero(~result.hits).flatten().tolist():

@@ -37,7 +37,7 @@ from helpers.pictures import (
 from helpers.recipes import Recipe, settings_of
 from helpers.workspace import Workspace
 
-EVALUATION_BATCH = 64  # pictures, but see `evaluation_batch`
+EVALUATION_BATCH = 64  # pictures, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,16 +89,15 @@ class Data:
             raise KitError(f'the loaders are {list(datasets)}: give at least "train" and "val"')
         with untouched_randomness():
             shape = tuple(getattr(datasets["train"][0][0], "shape", ()))
+        pairs = {
+            split: zip(ids_of(dataset), labels_of(dataset).tolist(), strict=True)
+            for split, dataset in datasets.items()
+        }
         return cls(
             name=name,
             class_names=list(class_names or class_names_of(list(datasets.values()))),
             dataloaders=dict(loaders),
-            fingerprint=fingerprint_of(
-                {
-                    split: zip(ids_of(one), labels_of(one).tolist(), strict=True)
-                    for split, one in datasets.items()
-                }
-            ),
+            fingerprint=fingerprint_of(pairs),
             size=shape[-1] if len(shape) == 3 else 0,
             normalization=normalization_of(datasets["val"]),
             device=choose_device(None),
@@ -150,8 +149,7 @@ class Data:
             members = [one for one in shuffled if label_of[one] == label]
             if len(members) < count:
                 raise KitError(
-                    f"class {name!r} has {len(members)} training pictures, so count={count} cannot "
-                    f"be taken: use at most {len(members)}"
+                    f"class {name!r} has {len(members)} training pictures: use at most as many"
                 )
             chosen.update(members[:count])
         subset = Subset(dataset, [i for i, one in enumerate(ids_of(dataset)) if one in chosen])
@@ -160,14 +158,6 @@ class Data:
     def without_augmentation(self) -> Data:
         """The same data, with the training pictures as val and test see theirs."""
         return self.with_loaders(train=loader_like(self.train, plain(self.train.dataset)))
-
-
-def evaluation_batch(batch_size: int) -> int:
-    """Pictures at a time where no gradient is kept: 64, fewer beside small training batches.
-
-    Those are small because the network is large; without gradients four times as many fit.
-    """
-    return min(EVALUATION_BATCH, 4 * batch_size)
 
 
 def load_data(
@@ -238,12 +228,13 @@ def data_from(
     class_names = [name.replace("_", " ") for name in listing.class_names]
     for split, (paths, labels) in listing.splits.items():
         training = split == "train"
+        if known := listing.picture_sizes:
+            sizes = [known[path] for path in paths]
+        else:
+            sizes = check_all(paths, f"checking {split} pictures", hint=listing.hint)
+        name = f"{listing.name} {split}"
         store = PictureStore(
-            paths,
-            sizes_of(listing, split),
-            short_side=short_side,
-            name=f"{listing.name} {split}",
-            folder=workspace.decoded_dir,
+            paths, sizes, short_side=short_side, name=name, folder=workspace.decoded_dir
         )
         pictures = Pictures(
             store,
@@ -255,7 +246,8 @@ def data_from(
         )
         loaders[split] = make_loader(
             pictures,
-            batch_size if training else evaluation_batch(batch_size),
+            # Without gradients four times as many fit, where the network is large.
+            batch_size if training else min(EVALUATION_BATCH, 4 * batch_size),
             seed=workspace.seed,
             shuffle=training,
             num_workers=num_workers,
@@ -264,7 +256,7 @@ def data_from(
         name=listing.name,
         class_names=class_names,
         dataloaders=loaders,
-        fingerprint=fingerprint(listing),
+        fingerprint=fingerprint_of(listing.named_labels()),
         size=size,
         normalization=IMAGENET,
         device=workspace.device,
@@ -275,24 +267,16 @@ def data_from(
         made_splits=listing.made_splits,
         all_sizes=listing.all_sizes,
     )
-    tell_what_was_left(listing, data)
+    tell_what_was_left(data)
     return data
 
 
-def sizes_of(listing: Listing, split: str) -> list[tuple[int, int]]:
-    """(width, height) of the pictures of a split; raises `KitError` that names damaged ones."""
-    paths, _ = listing.splits[split]
-    if listing.picture_sizes:
-        return [listing.picture_sizes[path] for path in paths]
-    return check_all(paths, f"checking {split} pictures", hint=listing.hint)
-
-
-def tell_what_was_left(listing: Listing, data: Data, most: int = 10) -> None:
+def tell_what_was_left(data: Data, most: int = 10) -> None:
     """Print which files of a folder are left out and why, and what part of a set mini takes."""
-    if count := len(listing.left_out):
+    if count := len(data.left_out):
         used, are = sum(data.sizes.values()), "is" if count == 1 else "are"
-        print(f"{listing.name}: {used:,} pictures are used, {count:,} {are} left out:")
-        print(*(f"- {line}" for line in listing.left_out[:most]), sep="\n")
+        print(f"{data.name}: {used:,} pictures are used, {count:,} {are} left out:")
+        print(*(f"- {line}" for line in data.left_out[:most]), sep="\n")
         if count > most:
             print(f"- and {count - most:,} more, see data.left_out")
     if data.all_sizes:
@@ -303,16 +287,6 @@ def part_text(data: Data) -> str:
     """How much of a data set the mini profile takes, in a line."""
     parts = [f"{size:,} of {data.all_sizes[split]:,} {split}" for split, size in data.sizes.items()]
     return f"mini takes {', '.join(parts)} pictures, by class and by seed {data.seed}"
-
-
-def fingerprint(listing: Listing) -> str:
-    """SHA-256 over the ids, labels and splits of a data set, as 64 hexadecimal digits."""
-    return fingerprint_of(
-        {
-            split: zip(picture_ids(paths, listing.root), labels, strict=True)
-            for split, (paths, labels) in listing.splits.items()
-        }
-    )
 
 
 class DataSet(NamedTuple):
@@ -328,4 +302,4 @@ def data_set_of(workspace: Workspace) -> DataSet:
     listing = list_pictures(
         place.dataset, profile=place.profile, data_dir=place.data_dir, seed=place.seed
     )
-    return DataSet(listing.name, fingerprint(listing))
+    return DataSet(listing.name, fingerprint_of(listing.named_labels()))

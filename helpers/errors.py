@@ -19,10 +19,7 @@ class WriteError(KitError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """The stop button, or Ctrl-C, during training: the message says what is kept, and how to go on.
-
-    It stays a `KeyboardInterrupt`, so that the cells after it do not run.
-    """
+    """The stop button, or Ctrl-C, during training; a `KeyboardInterrupt`: no later cell runs."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"Interrupted: {self}"]

@@ -41,7 +41,10 @@ def bn_cnn(
     """
     blocks: list[nn.Module] = []
     for width_in, width_out in zip((3, *widths), widths, strict=False):
-        blocks += cnn_block(width_in, width_out, batch_norm)
+        # BatchNorm subtracts the mean of each channel, and a bias with it: one would be wasted.
+        blocks.append(nn.Conv2d(width_in, width_out, 3, padding=1, bias=not batch_norm))
+        blocks += [nn.BatchNorm2d(width_out)] if batch_norm else []
+        blocks += [nn.ReLU(inplace=True), nn.MaxPool2d(2)]
     head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout)]
     model = nn.Sequential(*blocks, *head, nn.Linear(widths[-1], num_classes))
     name_weights(model, "random")
@@ -51,15 +54,6 @@ def bn_cnn(
 def name_weights(model: nn.Module, kind: str, source: str = "") -> None:
     """Note with a model what its weights are, in short and in full, for its record."""
     vars(model)["weights_kind"], vars(model)["weights_source"] = kind, source or kind
-
-
-def cnn_block(width_in: int, width_out: int, batch_norm: bool) -> list[nn.Module]:
-    """Convolution, BatchNorm, ReLU, and halving of height and width."""
-    # BatchNorm subtracts the mean of each channel, and a bias with it: one would be wasted.
-    layers: list[nn.Module] = [nn.Conv2d(width_in, width_out, 3, padding=1, bias=not batch_norm)]
-    if batch_norm:
-        layers.append(nn.BatchNorm2d(width_out))
-    return [*layers, nn.ReLU(inplace=True), nn.MaxPool2d(2)]
 
 
 def resnet18(num_classes: int, *, pretrained: str | None) -> models.ResNet:
@@ -207,12 +201,8 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     buffers = sum(b.numel() for b in model.buffers())
-    return {
-        "total": total,
-        "trainable": trainable,
-        "frozen": total - trainable,
-        "buffers": buffers,
-    }
+    frozen = total - trainable
+    return {"total": total, "trainable": trainable, "frozen": frozen, "buffers": buffers}
 
 
 def check_layer(model: nn.Module, layer: nn.Module) -> None:
@@ -227,24 +217,19 @@ def check_layer(model: nn.Module, layer: nn.Module) -> None:
 def summarize(model: nn.Module, size: int, *, max_rows: int = 30) -> None:
     """Print torchsummary's table of a network for pictures of `size` pixels, and true totals.
 
-    torchsummary runs the network in its current mode, which in train mode moves the running
-    statistics of BatchNorm, and draws from the random state; here both are left untouched, on
-    any device. Tables longer than `max_rows` are cut in the middle. The totals below the table
-    count every parameter once, which torchsummary does not where a layer is shared.
+    The network and the random state are left untouched, on any device. Tables longer than
+    `max_rows` are cut in the middle. The totals count every parameter once, which torchsummary
+    does not where a layer is shared.
     """
-    device = next(model.parameters()).device
     text = io.StringIO()
-    # torchsummary knows only "cpu" and "cuda": any other device sits the table out on the CPU.
-    table_device = device.type if device.type == "cuda" else "cpu"
     try:
         with torch.random.fork_rng(), torch.no_grad(), contextlib.redirect_stdout(text):
-            # A copy, because torchsummary leaves its hooks behind when the network fails.
-            copied = copy.deepcopy(model).to(table_device).eval()
-            torchsummary.summary(copied, (3, size, size), batch_size=-1, device=table_device)
+            # A copy on the CPU: torchsummary knows few devices, and can leave its hooks behind.
+            copied = copy.deepcopy(model).cpu().eval()
+            torchsummary.summary(copied, (3, size, size), batch_size=-1, device="cpu")
     except RuntimeError as error:
         raise KitError(f"the network cannot take {size}-pixel pictures: {error}") from None
-    rows = text.getvalue().split("=" * 64)
-    body = rows[1].strip("\n").splitlines() if len(rows) > 1 else []
+    body = text.getvalue().split("=" * 64)[1].strip("\n").splitlines()
     if len(body) > max_rows:
         half = max_rows // 2
         body = [*body[:half], f"{'':>8}... {len(body) - 2 * half} more layers ...", *body[-half:]]

@@ -5,9 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -64,21 +63,21 @@ def plot_batchnorm(
     return figure
 
 
-@dataclasses.dataclass
 class LayerInputs:
     """Mean and std of each channel of what reached a layer; a row for each training step."""
 
-    rows: list[tuple[torch.Tensor, torch.Tensor]] = dataclasses.field(default_factory=list)
+    def __init__(self) -> None:
+        self.rows: list[torch.Tensor] = []  # (2, channels)
 
     @property
     def means(self) -> torch.Tensor:
         """(steps, channels) float32."""
-        return torch.stack([mean for mean, _ in self.rows])
+        return torch.stack(self.rows)[:, 0]
 
     @property
     def stds(self) -> torch.Tensor:
         """(steps, channels) float32."""
-        return torch.stack([std for _, std in self.rows])
+        return torch.stack(self.rows)[:, 1]
 
 
 @contextlib.contextmanager
@@ -93,7 +92,7 @@ def watch_inputs(layer: nn.Module) -> Iterator[LayerInputs]:
     def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         if layer.training:
             variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3))
-            seen.rows.append((mean.cpu(), variance.sqrt().cpu()))
+            seen.rows.append(torch.stack([mean, variance.sqrt()]).cpu())
 
     hook = layer.register_forward_pre_hook(note)
     try:
@@ -133,15 +132,14 @@ def plot_filters(layer: nn.Conv2d, *, columns: int = 16, note: str = "") -> Figu
     """The filters of a first convolution as colour pictures, each stretched to its own range."""
     filters = layer.weight.detach().cpu()
     low, high = filters.amin(dim=(1, 2, 3), keepdim=True), filters.amax(dim=(1, 2, 3), keepdim=True)
-    pictures = ((filters - low) / (high - low).clamp(min=1e-8)).permute(0, 2, 3, 1).numpy()
+    pictures = (filters - low) / (high - low).clamp(min=1e-8)
     rows = -(-len(filters) // columns)
-    figure, axes = new_axes(
-        rows, columns, width=0.55 * columns, height=0.55 * rows + 0.2, note=note
-    )
+    width, height = 0.55 * columns, 0.55 * rows + 0.2
+    figure, axes = new_axes(rows, columns, width=width, height=height, note=note)
     for axis in axes.flat:
         axis.axis("off")
     for axis, picture in zip(axes.flat, pictures, strict=False):
-        axis.imshow(picture)
+        axis.imshow(as_array(picture))
     return figure
 
 
@@ -193,23 +191,20 @@ def draw_network(model: nn.Module) -> Figure:
 
     The height of a block grows with the logarithm of its number of parameters, written below it.
     """
-    from matplotlib.patches import Patch, Rectangle
+    from matplotlib.patches import Patch
 
-    parts = [
-        (name, part) for name, part in model.named_children() if count_parameters(part)["total"]
-    ]
+    styles: dict[str, dict[str, Any]] = {
+        "trained": {"fc": BLUE, "ec": "black"},
+        "frozen": {"fc": "#D9D9D9", "ec": "black", "hatch": "//"},
+    }
     figure, axes = new_axes(width=9, height=2.6)
     axis = axes[0, 0]
-    for place, (name, part) in enumerate(parts):
-        counts = count_parameters(part)
-        frozen = counts["trainable"] == 0
+    counted = [(name, part, count_parameters(part)) for name, part in model.named_children()]
+    parts = [one for one in counted if one[2]["total"]]
+    for place, (name, part, counts) in enumerate(parts):
         height = np.log10(counts["total"] + 1) / 8
-        axis.add_patch(
-            Rectangle(
-                (place + 0.1, 0.5 - height / 2), 0.8, height, ec="black",
-                fc="#D9D9D9" if frozen else BLUE, hatch="//" if frozen else None,
-            )
-        )  # fmt: skip
+        style = styles["trained" if counts["trainable"] else "frozen"]
+        axis.bar(place + 0.5, height, 0.8, bottom=0.5 - height / 2, **style)
         bn = " (BN)" if any(isinstance(m, nn.BatchNorm2d) for m in part.modules()) else ""
         label = f"{name}{bn}\n{counts['total']:,}"
         axis.text(place + 0.5, -0.05, label, ha="center", va="top", fontsize=8)
@@ -217,8 +212,7 @@ def draw_network(model: nn.Module) -> Figure:
             axis.text(place + 0.5, 0.97, "eval", ha="center", fontsize=7, color="#555555")
     axis.set(xlim=(0, len(parts)), ylim=(-0.3, 1.25))
     axis.axis("off")
-    handles = [Patch(fc=BLUE, ec="black", label="trained"),
-               Patch(fc="#D9D9D9", ec="black", hatch="//", label="frozen")]  # fmt: skip
+    handles = [Patch(**style, label=name) for name, style in styles.items()]
     axis.legend(handles=handles, frameon=False, ncols=2, loc="upper left", fontsize=8)
     return figure
 
@@ -290,10 +284,9 @@ def plot_features(features: Mapping[str, Data], *, count: int = 7, note: str = "
 
 
 def principal_components(vectors: torch.Tensor) -> tuple[torch.Tensor, float]:
-    """The view of `vectors` (samples, width) in which they vary most (PCA; Pearson, 1901).
+    """Places (samples, 2) in which vectors vary most (PCA; Pearson, 1901), and of what fraction.
 
-    Returns their places (samples, 2), around zero, and the fraction of the variance that these two
-    dimensions hold, in 0 ... 1. Which way an axis points is settled, so that two machines agree.
+    Which way an axis points is settled, so that two machines agree.
     """
     centred = (vectors - vectors.mean(dim=0)).double()
     _, scales, axes = torch.linalg.svd(centred, full_matrices=False)
@@ -307,10 +300,7 @@ def principal_components(vectors: torch.Tensor) -> tuple[torch.Tensor, float]:
 
 
 def neighbours_alike(vectors: torch.Tensor, labels: torch.Tensor) -> float:
-    """The fraction of the vectors whose nearest neighbour has the same label, in 0 ... 1.
-
-    All numbers of a vector count, not only those that a figure shows.
-    """
+    """The fraction of the vectors (samples, width) whose nearest neighbour has the same label."""
     distances = torch.cdist(vectors.float(), vectors.float())
     nearest = distances.fill_diagonal_(float("inf")).argmin(dim=1)
     return float((labels[nearest] == labels).double().mean())

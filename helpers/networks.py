@@ -64,8 +64,7 @@ class TrainedNetwork:
     @property
     def sides(self) -> tuple[int, int]:
         """Height and width of the pictures that it takes."""
-        height, width = self.result.record["input_shape"][-2:]
-        return height, width
+        return tuple(self.result.record["input_shape"][-2:])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +93,7 @@ def load_trained(workspace: Workspace, results: Sequence[Result]) -> list[Traine
 
 
 def load_network(result: Result) -> TrainedNetwork:
-    """The network of one result.
-
-    Raises `KitError` when its file is missing, is not that of the record, or takes no pictures.
-    """
+    """The network of one result; raises `KitError` when its file is missing or another."""
     path, again = result.folder / "network.pt2", "run its notebook again"
     if fault := result.record.get("network_fault"):
         raise KitError(f"torch.export could not write it ({fault})")
@@ -138,11 +134,7 @@ def predict(trained: TrainedNetwork, path: Path) -> Prediction:
 
 
 def heat_of(maps: torch.Tensor, gradient: torch.Tensor, sides: tuple[int, int]) -> torch.Tensor:
-    """Grad-CAM from maps and the gradient of a logit (pictures, channels, height, width).
-
-    Returns (pictures, *sides) in 0 ... 1, with 1 at the strongest place of each picture, or zeros
-    where nothing speaks for the class.
-    """
+    """Grad-CAM (pictures, *sides) in 0 ... 1 from maps and the gradient of a logit."""
     weights = gradient.mean(dim=(2, 3), keepdim=True)
     heat = F.relu((weights * maps).sum(dim=1, keepdim=True)).float()
     heat = F.interpolate(heat, sides, mode="bilinear")[:, 0]
@@ -159,15 +151,12 @@ def grad_cam(
 
     Args:
         model: the network; it and its gradients are left as they were.
-        layer: of it; it may be frozen.
+        layer: of it, with maps as output; it may be frozen.
         images: (pictures, 3, height, width), as the loaders give them.
         classes: (pictures,) int64: the class in question; by default what the model says.
 
     Returns:
         (pictures, height, width) in 0 ... 1.
-
-    Raises:
-        KitError: when the layer is of another network, or has no positions to point at.
     """
     check_layer(model, layer)
     caught: list[torch.Tensor] = []
@@ -224,7 +213,9 @@ def compare_grad_cam(
         bare(row[0]).imshow(as_array(largest))
         row[0].set_title(shortened(data.class_names[label], 20), fontsize=7)
         for axis, prediction in zip(row[1:], predictions, strict=True):
-            _show_heat(axis, prediction)
+            bare(axis).imshow(as_array(prediction.picture))
+            if prediction.heat is not None:
+                lay_over(axis, prediction.heat)
             guess = int(prediction.probabilities.argmax())
             said = f"{shortened(data.class_names[guess], 15)} {prediction.probabilities[guess]:.0%}"
             axis.set_title(
@@ -235,13 +226,6 @@ def compare_grad_cam(
     for axis, one in zip(axes[-1, 1:], shown, strict=True):
         axis.set_xlabel(wrapped(one.title), fontsize=7)
     return figure
-
-
-def _show_heat(axis: Axes, prediction: Prediction) -> None:
-    """Draw what a network saw, and over it where it looked."""
-    bare(axis).imshow(as_array(prediction.picture))
-    if prediction.heat is not None:
-        lay_over(axis, prediction.heat)
 
 
 def lay_over(axis: Axes, heat: torch.Tensor) -> None:
@@ -268,8 +252,8 @@ def classify_photo(
         return nothing_to_show(NO_NETWORK, data.note)
     if photo:
         path = Path(photo).expanduser()
-        classes = " or ".join(str(len(one.result.class_names)) for one in networks[:1])
-        print(f"{path.name}: whatever it shows, the answer is one of {classes} classes")
+        count = len(networks[0].result.class_names)
+        print(f"{path.name}: whatever it shows, the answer is one of {count} classes")
     else:
         paths = paths_of(data.test.dataset)
         if not paths:
@@ -285,23 +269,19 @@ def classify_photo(
         prediction = predict(one, path)
         bare(seen).imshow(as_array(prediction.picture))
         seen.set_ylabel(wrapped(one.title), fontsize=7)
-        _show_heat(looked, prediction)
-        _draw_top_five(said, prediction.probabilities, one.result.class_names)
-    for axis, title in zip(
-        axes[0], ("what it sees", "where it looks", "what it says"), strict=True
-    ):
+        bare(looked).imshow(as_array(prediction.picture))
+        if prediction.heat is not None:
+            lay_over(looked, prediction.heat)
+        names = one.result.class_names
+        chances, classes = prediction.probabilities.topk(min(5, len(names)))
+        places = range(len(chances))
+        bare(said).barh(places, chances.numpy(), color=BLUE, height=0.6)
+        said.set_yticks(places, [shortened(names[label], 24) for label in classes], fontsize=7)
+        said.tick_params(length=0)
+        said.set(xlim=(0, 1.2), ylim=(4.6, -0.6))  # the likeliest above, room for five
+        for place, chance in zip(places, chances.tolist(), strict=True):
+            said.text(chance + 0.02, place, f"{chance:.1%}", va="center", fontsize=7)
+    titles = ("what it sees", "where it looks", "what it says")
+    for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, fontsize=8)
     return figure
-
-
-def _draw_top_five(axis: Axes, probabilities: torch.Tensor, class_names: Sequence[str]) -> None:
-    """The five likeliest classes, or all of fewer, as bars with their probabilities."""
-    chances, classes = probabilities.topk(min(5, len(class_names)))
-    bare(axis).barh(range(len(chances)), chances.numpy(), color=BLUE, height=0.6)
-    axis.set_yticks(
-        range(len(chances)), [shortened(class_names[one], 24) for one in classes], fontsize=7
-    )
-    axis.tick_params(length=0)
-    axis.set(xlim=(0, 1.2), ylim=(4.6, -0.6))  # the likeliest above, room for five
-    for place, chance in enumerate(chances.tolist()):
-        axis.text(chance + 0.02, place, f"{chance:.1%}", va="center", fontsize=7)

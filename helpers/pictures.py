@@ -124,10 +124,7 @@ def normalize(images: torch.Tensor, normalization: Normalization = IMAGENET) -> 
 def denormalize(
     images: torch.Tensor, normalization: Normalization | None = IMAGENET
 ) -> torch.Tensor:
-    """The way back from `normalize`, to floats in 0 ... 1 that can be shown.
-
-    Without a known normalization, ImageNet's is undone where values leave 0 ... 1.
-    """
+    """The way back from `normalize`, to floats in 0 ... 1; of unknown ones ImageNet's is undone."""
     if normalization is None:
         if images.min() >= 0 and images.max() <= 1:
             return images.float()

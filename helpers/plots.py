@@ -3,6 +3,7 @@ last line of a cell to see it. `data` is from `load_data`, or a dict of your own
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -206,18 +207,14 @@ def plot_picture_sizes(data: Loaders) -> Figure:
 
 def learning_rates(scheduler: LRScheduler, steps: int) -> np.ndarray:
     """The learning rates that a schedule will give, (steps, groups); nothing is changed."""
-    optimizer = scheduler.optimizer
-    groups = [{k: v for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    state, rates = scheduler.state_dict(), []
+    scheduler = copy.deepcopy(scheduler)  # and with it its optimizer
+    rates = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it wants optimizer.step() first; no step is taken here
         for step in range(steps):
-            rates.append([group["lr"] for group in optimizer.param_groups])
+            rates.append([group["lr"] for group in scheduler.optimizer.param_groups])
             if step < steps - 1:
                 scheduler.step()
-    scheduler.load_state_dict(state)
-    for group, before in zip(optimizer.param_groups, groups, strict=True):
-        group.update(before)
     return np.array(rates)
 
 

@@ -24,9 +24,7 @@ class Method:
 METHODS = {
     "bn_cnn": Method("BN-CNN", "02", "bn_cnn"),
     "resnet18_finetune": Method("ResNet18 fine-tuned", "03", "resnet18", "fc"),
-    "resnet18_extractor": Method(
-        "ResNet18 extractor", "04", "resnet18", "fc", frozen=True, views=2
-    ),
+    "resnet18_extractor": Method("ResNet18 extractor", "04", "resnet18", "fc", True, 2),
     "efficientnet_b5_finetune": Method(
         "EfficientNet-B5 fine-tuned", "05", "efficientnet_b5", "_fc"
     ),
@@ -119,10 +117,7 @@ def get_recipe(method: str, profile: str) -> Recipe:
 def settings_of(
     recipe: Any, names: tuple[str, ...], changes: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Some settings of a recipe, be it a `Recipe`, a dataclass or a dict; `changes` go first.
-
-    Raises `KitError` for a setting that is not there, and for a change of an unknown one.
-    """
+    """Some settings of a recipe; `changes` go first. Raises `KitError` for unknown ones."""
     changes = changes or {}
     if unknown := set(changes) - set(names):
         raise KitError(f"unknown setting {', '.join(sorted(unknown))}: use {', '.join(names)}")

@@ -160,11 +160,13 @@ def save_result(
 def folder_of(settings: Mapping[str, Any]) -> str:
     """Where a result is kept, below results/<profile>: under its "folder", else its "method"."""
     name = settings.get("folder") or settings.get("method")
-    if not isinstance(name, str) or not name.strip() or name.startswith((".", "/")):
+    # The parts of a plain path: none is empty, "." or "..", a hidden folder or a drive.
+    parts = name.strip().replace("\\", "/").split("/") if isinstance(name, str) else [""]
+    if any(not part.strip() or part.startswith(".") or ":" in part for part in parts):
         raise KitError(
             f'the recipe has the method {name!r}: give it a name, as {{"method": "my_cnn"}}'
         )
-    return name
+    return "/".join(parts)
 
 
 def make_record(

@@ -9,13 +9,7 @@ from collections.abc import Mapping, Sequence
 import scipy
 import torch
 from torch import nn
-from torch.utils.data import (
-    DataLoader,
-    RandomSampler,
-    SequentialSampler,
-    Subset,
-    SubsetRandomSampler,
-)
+from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
 
 from helpers.data import Data
 from helpers.errors import KitError
@@ -118,8 +112,7 @@ test.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for 
 def in_order(loader: DataLoader) -> tuple[DataLoader, list[str]]:
     """A loader in the order of its data set, and the names of its samples.
 
-    One that shuffles is replaced. One whose sampler is not known is taken as it is, and its samples
-    get numbers for names.
+    One whose sampler is not known is taken as it is, and its samples get numbers for names.
     """
     batches = loader.sampler if isinstance(loader.sampler, Batches) else loader.batch_sampler
     if isinstance(batches, Batches):
@@ -127,18 +120,15 @@ def in_order(loader: DataLoader) -> tuple[DataLoader, list[str]]:
             loader = loader_like(loader, loader.dataset)
             loader.sampler.shuffle = False  # type: ignore[attr-defined]
         return loader, ids_of(loader.dataset)
-    every = isinstance(loader.sampler, RandomSampler) and not loader.sampler.replacement
-    if every or isinstance(loader.sampler, SubsetRandomSampler):
-        some = sorted(getattr(loader.sampler, "indices", ()))
+    if isinstance(loader.sampler, RandomSampler) and not loader.sampler.replacement:
         loader = DataLoader(
-            loader.dataset if every else Subset(loader.dataset, some),
+            loader.dataset,
             batch_size=loader.batch_size,
             collate_fn=loader.collate_fn,
             num_workers=loader.num_workers,
         )
-    if isinstance(loader.sampler, SequentialSampler) and not loader.drop_last:
-        return loader, ids_of(loader.dataset)
-    return loader, []
+    is_whole = isinstance(loader.sampler, SequentialSampler) and not loader.drop_last
+    return loader, ids_of(loader.dataset) if is_whole else []
 
 
 def score_of(

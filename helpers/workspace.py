@@ -21,7 +21,7 @@ from helpers.lib.memory import keep_freed_memory
 from helpers.lib.sources import list_pictures
 from helpers.lib.weights import IMAGENET as IMAGENET_WEIGHTS
 
-PROFILES = ("mini", "full")
+PRETRAINED = {"mini": "drawn", "full": "imagenet"}  # weights of each profile
 WANTED, BY_VARIABLE = "asked for", "set by KIT_PROFILE"  # reasons that a data set cannot change
 
 
@@ -48,25 +48,22 @@ class Workspace:
         return self.results_dir / "checkpoints"
 
     def __str__(self) -> str:
-        dtype = name_of(self.precision)
         lines = [
             f"profile  {self.profile}: {self.reason}",
-            f"machine  {self.device}, {self.threads} threads, {dtype}; torch {torch.__version__}, "
-            f"torchvision {torchvision.__version__}, Python {platform.python_version()}",
+            f"machine  {self.device}, {self.threads} threads, {name_of(self.precision)}; torch "
+            f"{torch.__version__}, torchvision {torchvision.__version__}, Python "
+            f"{platform.python_version()}",
             f"folders  data {show_path(self.data_dir)}, results {show_path(self.results_dir)}, "
             f"weights {show_path(weights_dir().parents[1])}",
             f"student  {self.student or 'none given'}, seed {self.seed}",
         ]
         if self.dataset != FLOWERS:
             lines.insert(1, f"data set {show_path(Path(self.dataset))}")
-        if self.profile == "mini" and self.dataset == FLOWERS:
-            lines.append(
-                "NOTE     mini pictures are DRAWINGS: its numbers say nothing of real flowers"
-            )
-        elif self.profile == "mini":
-            lines.append(
-                "NOTE     mini: small pictures, few epochs, networks pretrained on DRAWINGS alone"
-            )
+        if self.profile == "mini":
+            note = "mini pictures are DRAWINGS: its numbers say nothing of real flowers"
+            if self.dataset != FLOWERS:
+                note = "mini: small pictures, few epochs, networks pretrained on DRAWINGS alone"
+            lines.append(f"NOTE     {note}")
         return "\n".join(lines)
 
 
@@ -126,7 +123,7 @@ def find_workspace(
         data_dir=data_dir,
         decoded_dir=data_dir / "decoded",
         results_dir=results_dir / profile,
-        pretrained=weights_of(profile),
+        pretrained=PRETRAINED[profile],
     )
 
 
@@ -169,7 +166,7 @@ def choose_dataset(workspace: Workspace, dataset: str | Path) -> Workspace:
         profile=profile,
         reason=reason,
         results_dir=results_dir / profile,
-        pretrained=weights_of(profile),
+        pretrained=PRETRAINED[profile],
     )
     if chosen != workspace:
         print(chosen)
@@ -181,10 +178,7 @@ def choose_dataset(workspace: Workspace, dataset: str | Path) -> Workspace:
 
 
 def chosen_dataset(results_dir: Path) -> str:
-    """The data set of `KIT_DATASET`, else the one that `choose_dataset` has kept, else Flowers102.
-
-    Raises `KitError` when assignment.json holds what the kit would not write.
-    """
+    """The data set of `KIT_DATASET`, else what `choose_dataset` has kept, else Flowers102."""
     kept = read_assignment(results_dir).get("dataset")
     return _text_of(os.environ.get("KIT_DATASET")) or _text_of(kept) or FLOWERS
 
@@ -197,34 +191,20 @@ def _text_of(dataset: str | Path | None) -> str:
 
 
 def choose_profile(wanted: str | None, data_dir: Path, dataset: str = FLOWERS) -> tuple[str, str]:
-    """The profile and the reason: the argument, else `KIT_PROFILE`, else what is on this machine.
-
-    That is all of Flowers102, or for another data set, whose pictures are there when it is loaded,
-    the ImageNet weights.
-    """
+    """The profile and why: the argument, else `KIT_PROFILE`, else what is on this machine."""
     source = WANTED if wanted else BY_VARIABLE
     wanted = wanted or os.environ.get("KIT_PROFILE") or None
-    if wanted is not None and wanted not in PROFILES:
+    if wanted is not None and wanted not in PRETRAINED:
         raise KitError(f"unknown profile {wanted!r}: use 'mini' or 'full'")
     if wanted is not None:
         return wanted, source
-    if dataset != FLOWERS:
-        return _profile_of_weights()
-    place = show_path(data_dir)
-    if flowers102_is_present(data_dir):
-        return "full", f"all of Flowers102 is in {place}"
-    return "mini", f"no Flowers102 in {place}; `python -m coursekit download` fetches it"
-
-
-def _profile_of_weights() -> tuple[str, str]:
-    """The profile for pictures of any kind, and the reason."""
-    folder = show_path(weights_dir())
+    if dataset == FLOWERS:
+        place = show_path(data_dir)
+        if flowers102_is_present(data_dir):
+            return "full", f"all of Flowers102 is in {place}"
+        return "mini", f"no Flowers102 in {place}; `python -m coursekit download` fetches it"
+    place = show_path(weights_dir())  # another data set is looked for when it is loaded
     if all(file.path.is_file() for file in IMAGENET_WEIGHTS.values()):
-        return "full", f"the ImageNet weights are in {folder}"
+        return "full", f"the ImageNet weights are in {place}"
     fetch = "`python -m coursekit download --weights-only` fetches them"
-    return "mini", f"not all ImageNet weights are in {folder}; {fetch}"
-
-
-def weights_of(profile: str) -> str:
-    """Where the pretrained weights of a profile come from, for `resnet18` and the like."""
-    return "imagenet" if profile == "full" else "drawn"
+    return "mini", f"not all ImageNet weights are in {place}; {fetch}"

@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from coursekit.notebooks import (
     COMPARISON,
     EXTENSIONS,
@@ -14,7 +16,7 @@ from coursekit.notebooks import (
     read_notebook,
     run_faults,
 )
-from helpers.data import DataSet
+from helpers.data import data_set_of
 from helpers.errors import KitError
 from helpers.lib.folders import show_path
 from helpers.results import check_belongs, read_result
@@ -71,11 +73,8 @@ def _move(workspace: Workspace, source: Path) -> None:
         ) from None
 
 
-def is_done(workspace: Workspace, path: Path, pictures: DataSet | None) -> bool:
-    """Whether a notebook as it is now ran to its end, and the result it writes is there.
-
-    `pictures` is the data set that the result has to be about.
-    """
+def is_done(workspace: Workspace, path: Path) -> bool:
+    """Whether a notebook as it is now ran to its end, and its result is there and belongs here."""
     copied, method = executed_copy(workspace, path), METHOD_OF.get(path.stem[:2])
     if not copied.exists() or is_outdated(workspace, path):
         return False
@@ -90,9 +89,9 @@ def is_done(workspace: Workspace, path: Path, pictures: DataSet | None) -> bool:
         return True
     try:
         result = read_result(workspace.results_dir / method / "record.json")
-        check_belongs(result, workspace, pictures)
+        check_belongs(result, workspace, data_set_of(workspace))
     except KitError as error:
-        print(error)
+        tqdm.write(str(error))  # a bar may be there
         return False
     return True
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -25,8 +24,6 @@ from helpers.lib.folders import ROOT, show_path
 
 START_SECONDS = 180  # for a kernel to answer, on a slow disk
 OUTPUT_SECONDS = 60  # for the outputs of a finished cell to arrive, on a busy machine
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def execute_notebook(
@@ -105,7 +102,7 @@ class _ThisPython(AsyncKernelManager):
 
 def _first_line(text: str) -> str:
     """The first line of a text that holds something."""
-    return next((line.strip() for line in _COLOUR.sub("", text).splitlines() if line.strip()), "")
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def notebook_text(notebook: NotebookNode) -> str:

@@ -12,9 +12,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from coursekit.notebooks import (
-    CHOICE,
-    COMPARISON,
-    METHOD_OF,
     code_cells,
     extension_paths,
     notebook_paths,
@@ -23,10 +20,9 @@ from coursekit.notebooks import (
     version_note,
 )
 from coursekit.run.keep import executed_copy, is_done, is_outdated, keep_previous
-from coursekit.run.kernel import execute_notebook, notebook_text
+from coursekit.run.kernel import execute_notebook
 from coursekit.run.report import write_report
 from helpers.comparison import comparison_table
-from helpers.data import data_set_of
 from helpers.lib.files import only_writer, write_text
 from helpers.lib.folders import show_path
 from helpers.lib.progress import duration
@@ -73,11 +69,9 @@ def run_notebooks(
     print(f"profile {workspace.profile}, results in {show_path(workspace.results_dir)}")
     lock = workspace.results_dir / ".run.lock"
     with only_writer(lock, f"the folder {show_path(workspace.results_dir)}"):
-        if resume:
-            _run_what_is_left(paths, workspace, save_notebooks)
-        else:
+        if not resume:
             keep_previous(workspace, paths)
-            _run_all(paths, workspace, save_notebooks)
+        _run_all(paths, workspace.profile, resume, save_notebooks)
         # The notebooks may have told us who the student is.
         workspace = find_workspace(profile=workspace.profile)
         report = write_report(workspace, list(_copies_to_show(workspace)))
@@ -87,49 +81,26 @@ def run_notebooks(
     return report
 
 
-def _run_what_is_left(paths: Sequence[Path], workspace: Workspace, save_notebooks: bool) -> None:
-    """Run the notebooks that are not done.
-
-    The one that chooses the data set comes first and alone: what it chooses says whether the
-    results of the others are still about the right pictures.
-    """
-    for choosing in (True, False):
-        stage = [path for path in paths if (path.stem[:2] == CHOICE) == choosing]
-        now = find_workspace(profile=workspace.profile)
-        if left := list(_not_done(stage, now, save_notebooks)):
-            _run_all(left, now, save_notebooks)
-
-
-def _not_done(paths: Sequence[Path], workspace: Workspace, save_notebooks: bool) -> Iterator[Path]:
-    """The notebooks that are still to run; says which are skipped."""
-    has_results = any(path.stem[:2] in METHOD_OF for path in paths)
-    pictures = data_set_of(workspace) if has_results else None
-    running = False
-    for path in paths:
-        outdated = path.stem[:2] == COMPARISON and running
-        if outdated or not is_done(workspace, path, pictures):
-            running = True
-            yield path
-        else:
-            print(f"{path.stem}: done before, skipped")
-            if save_notebooks:
-                write_text(path, executed_copy(workspace, path).read_text(encoding="utf-8"))
-
-
-def _run_all(paths: Sequence[Path], workspace: Workspace, save_notebooks: bool) -> None:
-    """Run notebooks under one bar; stops at the first that fails."""
+def _run_all(paths: Sequence[Path], profile: str, resume: bool, save_notebooks: bool) -> None:
+    """Run notebooks under one bar, or those that are not done; stops at the first that fails."""
     notebooks = {path: read_notebook(path) for path in paths}
     counts = {path: len(code_cells(notebook)) for path, notebook in notebooks.items()}
     with _clock(sum(counts.values())) as bar:
         for path, notebook in notebooks.items():
             started = time.perf_counter()
-            bar.set_description(f"{path.stem} starts ")
+            # Notebook 01 may have chosen other pictures, which the results must be about.
+            workspace = find_workspace(profile=profile)
             copied = executed_copy(workspace, path)
-            execute_notebook(path, notebook, copied, profile=workspace.profile, bar=bar)
+            if resume and is_done(workspace, path):
+                bar.write(f"{path.stem}: done before, skipped")
+                bar.update(counts[path])
+            else:
+                bar.set_description(f"{path.stem} starts ")
+                execute_notebook(path, notebook, copied, profile=profile, bar=bar)
+                seconds = duration(time.perf_counter() - started)
+                bar.write(f"{path.stem}: {counts[path]} cells in {seconds}")
             if save_notebooks:
-                write_text(path, notebook_text(notebook))
-            seconds = duration(time.perf_counter() - started)
-            bar.write(f"{path.stem}: {counts[path]} cells in {seconds}")
+                write_text(path, copied.read_text(encoding="utf-8"))
 
 
 @contextlib.contextmanager

@@ -24,10 +24,7 @@ def remember_student(student: str | None, results_dir: Path) -> str | None:
 
 
 def read_assignment(results_dir: Path) -> dict[str, Any]:
-    """What assignment.json keeps from one notebook to the next; {} when there is none.
-
-    Raises `KitError` when it is damaged, or holds what the kit would not write.
-    """
+    """What assignment.json keeps from one notebook to the next; raises `KitError` when damaged."""
     path = results_dir / "assignment.json"
     saved = read_json(path) if path.exists() else {}
     again = "delete it, and run notebook 01 again with your id in start()"

@@ -51,10 +51,7 @@ def source_hash(source: str) -> str:
 
 
 def log_cells(results_dir: Path) -> None:
-    """Log every cell that this kernel runs, the present one included, to `results_dir`.
-
-    Called again, it only changes the folder. Outside IPython nothing happens.
-    """
+    """Log every cell that this IPython kernel runs, the present one included, to `results_dir`."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None:
         return
@@ -93,8 +90,13 @@ class _CellLog:
             seconds=round(time.perf_counter() - self.began, 3),
             session=self.session,
         )
+        # After a failure a part of a line may be there, which must not spoil this one.
+        line = "\n" * self.failed + entry.as_line()
         try:
-            self._append(entry.as_line())
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab", buffering=0) as stream:  # kernels do not mix their lines
+                stream.write(line.encode())
+            self.failed = False
         except OSError as error:
             if not self.failed:
                 print(
@@ -105,29 +107,13 @@ class _CellLog:
                 )
             self.failed = True
 
-    def _append(self, line: str) -> None:
-        """Append a line in one write, so that those of several kernels do not mix."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        # After a failure a part of a line may be there, which must not spoil this one.
-        data = ("\n" * self.failed + line).encode()
-        with self.path.open("ab", buffering=0) as stream:
-            if stream.write(data) != len(data):
-                raise OSError("the disk is full")
-        self.failed = False
-
 
 def _notebook_name(variables: dict[str, Any]) -> str | None:
-    """The file name of the notebook that this kernel runs; None when nobody tells.
-
-    The runner and Jupyter tell by the environment, VS Code by one of the kernel's variables.
-    """
+    """The file name of the notebook that this kernel runs; None when nobody tells."""
     places = (
-        os.environ.get(NOTEBOOK_VARIABLE),
-        variables.get("__vsc_ipynb_file__"),
-        os.environ.get("JPY_SESSION_NAME"),
+        os.environ.get(NOTEBOOK_VARIABLE),  # the runner
+        variables.get("__vsc_ipynb_file__"),  # VS Code
+        os.environ.get("JPY_SESSION_NAME"),  # Jupyter
     )
-    for place in places:
-        name = PureWindowsPath(place).name if isinstance(place, str) else ""  # it knows / and \
-        if name.endswith(".ipynb"):
-            return name
-    return None
+    names = [PureWindowsPath(place or "").name for place in places]  # it knows / and \
+    return next((name for name in names if name.endswith(".ipynb")), None)

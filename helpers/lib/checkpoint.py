@@ -65,7 +65,10 @@ class Checkpoint:
     ) -> None:
         self.folder = None if folder is None else Path(folder)
         self.loaders, self.model, self.best, self.history = loaders, model, best, history
-        self.keepers = {"optimizer": optimizer, "scaler": scaler, "scheduler": scheduler}
+        # What has a state of its own besides the model.
+        self.keepers: dict[str, Any] = {"optimizer": optimizer, "scaler": scaler}
+        if scheduler is not None:
+            self.keepers["scheduler"] = scheduler
         self.first_loss, self.feature_seconds = first_loss, feature_seconds
         self.num_epochs = settings["num_epochs"]
         self.resumed, self.ended, self.told = 0, "", False
@@ -73,7 +76,9 @@ class Checkpoint:
         self.stack = contextlib.ExitStack()
         vars(model).pop("interrupted", None)
         if self.folder is not None:
-            self.fresh = {name: copy.deepcopy(one.state_dict()) for name, one in self._keepers()}
+            self.fresh = {
+                name: copy.deepcopy(one.state_dict()) for name, one in self.keepers.items()
+            }
             self.start = {
                 "first weights": digest(model.state_dict()),
                 "random state (torch.manual_seed)": digest(torch.get_rng_state()),
@@ -83,7 +88,6 @@ class Checkpoint:
 
     @property
     def is_new(self) -> bool:
-        """Whether the run starts with its first epoch, from what it was given."""
         return not self.found
 
     def _find(self, rerun: bool) -> Path:
@@ -178,7 +182,7 @@ class Checkpoint:
         epoch = len(self.history) + 1
         print(f"going on with epoch {epoch} of {self.num_epochs}: interrupted on {when}")
         self.model.load_state_dict(content["model"])
-        for name, keeper in self._keepers():
+        for name, keeper in self.keepers.items():
             keeper.load_state_dict(content[name])
         for name, generator in self._generators().items():
             generator.set_state(content["generators"][name])
@@ -206,30 +210,22 @@ class Checkpoint:
         }
         if finished:
             self.ended = content["time"]
-        else:
-            content |= self._state()
+        else:  # everything that the next step depends on
+            is_best = self.best.epoch == len(self.history) > 0  # equal weights are stored once
+            module = self._device_module()
+            content |= {
+                "model": self.best.state if is_best else self.model.state_dict(),
+                **{name: keeper.state_dict() for name, keeper in self.keepers.items()},
+                "generators": {name: one.get_state() for name, one in self._generators().items()},
+                "random states": random_states(),
+                "device state": module.get_rng_state().cpu() if module else None,
+            }
         try:
             with written_atomically(self.path) as temporary:
                 save_tensors(content, temporary)
             self._note(left=self.best.state if finished else None)
         except _FAULTS as error:
             self._tell(error)
-
-    def _state(self) -> dict[str, Any]:
-        """Everything that the next step depends on; tensors are those of the run, not copies."""
-        is_best = self.best.epoch == len(self.history) > 0  # then equal weights are stored once
-        module = self._device_module()
-        return {
-            "model": self.best.state if is_best else self.model.state_dict(),
-            **{name: keeper.state_dict() for name, keeper in self._keepers()},
-            "generators": {name: one.get_state() for name, one in self._generators().items()},
-            "random states": random_states(),
-            "device state": module.get_rng_state().cpu() if module else None,
-        }
-
-    def _keepers(self) -> list[tuple[str, Any]]:
-        """What has a state of its own besides the model, under its name."""
-        return [(name, keeper) for name, keeper in self.keepers.items() if keeper is not None]
 
     def _generators(self) -> dict[str, torch.Generator]:
         """The generators of the loaders and of their samplers."""
@@ -265,7 +261,7 @@ class Checkpoint:
                 if self.folder is not None:
                     self._write(finished=True)
         if self.folder is not None:
-            for name, keeper in self._keepers():  # so that the same cell can run again
+            for name, keeper in self.keepers.items():  # so that the same cell can run again
                 keeper.load_state_dict(self.fresh[name])
         if stopped:
             raise Interrupted(self._how_to_go_on()) from None

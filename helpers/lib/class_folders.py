@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,28 +32,34 @@ class Listing:
     made_splits: tuple[str, ...] = ()  # the splits that the data set does not bring
     all_sizes: Mapping[str, int] = field(default_factory=dict)  # if mini takes a few of each split
 
+    def named_labels(self) -> dict[str, list[tuple[str, int]]]:
+        """The (picture id, label) pairs of every split."""
+        return {
+            split: list(zip(picture_ids(paths, self.root), labels, strict=True))
+            for split, (paths, labels) in self.splits.items()
+        }
+
 
 def list_class_folders(
     folder: Path, seed: int, fractions: Mapping[str, float] = FRACTIONS, *, is_own: bool = False
 ) -> Listing:
     """List a folder of class folders, or of train/, val/ and test/ that hold class folders.
 
-    Args:
-        folder: The folder; its name becomes that of the data set.
-        seed: Decides the splits that are missing.
-        fractions: Of the pictures, for the splits that are made.
-        is_own: It is a student's own: files that cannot be used, and copies, are left out. In a
-            published set the former are an error, and copies are not looked for.
-
-    Raises:
-        KitError: It is no such folder, a class has too few pictures, or a published set is damaged.
+    Missing splits are made by `seed`, of `fractions`. Of a student's own folder (`is_own`) files
+    that cannot be used, and copies, are left out; in a published set the former are an error.
+    Raises `KitError` when it is no such folder, and when a class has too few pictures.
     """
     found = {split: folder / split for split in FRACTIONS if (folder / split).is_dir()}
     if found and not {"train", "test"} <= set(found):
         raise KitError(f"{folder} has {' and '.join(found)}/ but needs both train/ and test/")
-    tops = {"train+val" if split == "train" and "val" not in found else split: path
-            for split, path in found.items()} or {"train+val+test": folder}  # fmt: skip
-    classes = sorted({path.name for top in tops.values() for path in _subfolders(top)})
+    tops = found or {"train+val+test": folder}
+    if found and "val" not in found:
+        tops = {"train+val": found["train"], "test": found["test"]}
+    inside = [path for top in tops.values() if top.is_dir() for path in top.iterdir()]
+    classes = sorted(
+        {path.name for path in inside
+         if path.is_dir() and not path.name.startswith((".", "__MACOSX"))}
+    )  # fmt: skip
     if len(classes) < 2:
         raise KitError(
             f"{folder} has {len(classes)} class folder{'s' * (len(classes) != 1)}: "
@@ -65,16 +70,20 @@ def list_class_folders(
             f"the name of a class folder in {folder} is no line of text: rename {odd[0]!a}"
         )
     unusable: dict[Path, str] = {}
-    files = {part: _read_classes(top, classes, unusable) for part, top in tops.items()}
+    files: dict[str, Pairs] = {}
+    for part, top in tops.items():
+        of_class = [_pictures_below(top / name, unusable) for name in classes]
+        labels = [label for label, paths in enumerate(of_class) for _ in paths]
+        files[part] = ([path for paths in of_class for path in paths], labels)
     sizes: dict[Path, tuple[int, int]] = {}
     if is_own:
-        sizes, damaged = sort_out([path for paths, _ in files.values() for path in paths],
-                                  "checking pictures")  # fmt: skip
-        unusable |= damaged
-        files = {part: _without(unusable, *pairs) for part, pairs in files.items()}
-        unusable |= _copies(files, folder)
-        files = {part: _without(unusable, *pairs) for part, pairs in files.items()}
-    left_out = [f"{_shown(path, folder)} ({fault})" for path, fault in sorted(unusable.items())]
+        every = [path for paths, _ in files.values() for path in paths]
+        sizes, damaged = sort_out(every, "checking pictures")
+        files = _without(damaged, files)
+        copies = _copies(files, folder)
+        files = _without(copies, files)
+        unusable |= damaged | copies
+    left_out = [f"{_shown(path, folder)} ({reason})" for path, reason in sorted(unusable.items())]
     for part, (_, labels) in files.items():
         if absent := sorted(set(range(len(classes))) - set(labels)):
             raise KitError(_no_pictures(tops[part] / classes[absent[0]], unusable, folder))
@@ -91,47 +100,21 @@ def list_class_folders(
     )
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    hidden = (".", "__MACOSX")
-    try:
-        return [p for p in folder.iterdir() if not p.name.startswith(hidden) and p.is_dir()]
-    except OSError as error:
-        raise KitError(f"cannot read the folder {folder}: {error.strerror or error}") from None
-
-
-def _read_classes(folder: Path, classes: Sequence[str], unusable: dict[Path, str]) -> Pairs:
-    """The pictures of each class, and their labels."""
-    found = [sorted(_pictures_below(folder / name, unusable)) for name in classes]
-    labels = [label for label, paths in enumerate(found) for _ in paths]
-    return [path for paths in found for path in paths], labels
-
-
 def _pictures_below(folder: Path, unusable: dict[Path, str]) -> list[Path]:
-    """The picture files below a folder; what might be meant as one and is none is `unusable`.
-
-    Hidden files, and those whose names do not say that they are pictures, do not count at all. A
-    link to a folder is not followed: it may lead in a circle, or to another class.
-    """
-    found: list[Path] = []
-    try:
-        for path in folder.iterdir() if folder.is_dir() else ():
-            kind = path.suffix.lower()
-            if path.name.startswith("."):
-                continue
-            if path.is_symlink() and (path.is_dir() or not path.exists()):
-                unusable[path] = "a link that leads nowhere, or to a folder"
-            elif path.is_dir():
-                found += _pictures_below(path, unusable)
-            elif kind in OTHER_SUFFIXES:
-                unusable[path] = f"{kind} is not read: save it as JPEG or PNG"
-            elif kind in SUFFIXES and not path.is_file():
-                unusable[path] = "no regular file"
-            elif kind in SUFFIXES and not _is_text(path.name):
-                unusable[path] = "its name is no line of text: rename it"
-            elif kind in SUFFIXES:
-                found.append(path)
-    except (OSError, RuntimeError) as error:  # of a circle of links, Python 3.12 and older
-        unusable[folder] = getattr(error, "strerror", None) or str(error)
+    """The picture files below a folder; what might be meant as one and is none is `unusable`."""
+    found = []
+    for path in sorted(folder.rglob("*")):  # follows no link to a folder
+        kind = path.suffix.lower()
+        if path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+            continue
+        if kind in OTHER_SUFFIXES:
+            unusable[path] = f"{kind} is not read: save it as JPEG or PNG"
+        elif kind in SUFFIXES and not path.is_file():
+            unusable[path] = "no regular file, or a link that leads nowhere"
+        elif kind in SUFFIXES and not _is_text(path.name):
+            unusable[path] = "its name is no line of text: rename it"
+        elif kind in SUFFIXES:
+            found.append(path)
     return found
 
 
@@ -146,9 +129,13 @@ def _shown(path: Path, root: Path) -> str:
     return " ".join(name.splitlines())
 
 
-def _without(unusable: Mapping[Path, str], paths: Sequence[Path], labels: Sequence[int]) -> Pairs:
-    kept = [index for index, path in enumerate(paths) if path not in unusable]
-    return [paths[index] for index in kept], [labels[index] for index in kept]
+def _without(unusable: Mapping[Path, str], files: Mapping[str, Pairs]) -> dict[str, Pairs]:
+    """The same files and labels, but for those that cannot be used."""
+    kept: dict[str, Pairs] = {}
+    for part, (paths, labels) in files.items():
+        places = [index for index, path in enumerate(paths) if path not in unusable]
+        kept[part] = ([paths[index] for index in places], [labels[index] for index in places])
+    return kept
 
 
 def _copies(files: Mapping[str, Pairs], root: Path) -> dict[Path, str]:
@@ -166,24 +153,22 @@ def _copies(files: Mapping[str, Pairs], root: Path) -> dict[Path, str]:
         for path, label in pairs if len(pairs) > 1 else ():
             same.setdefault(sha256(path), []).append((path, label))
     found: dict[Path, str] = {}
-    for group in same.values():
-        first, first_label = group[0]
-        if all(label == first_label for _, label in group):
-            found |= {path: f"the same picture as {_shown(first, root)}" for path, _ in group[1:]}
-            continue
-        for path, label in group:
-            other = next(one for one, its in group if its != label)
-            found[path] = f"the same picture as {_shown(other, root)}, of another class"
+    for (first, first_label), *others in same.values():
+        strangers = [path for path, label in others if label != first_label]
+        for path, label in [(first, first_label), *others] if strangers else others:
+            other = strangers[0] if strangers and label == first_label else first
+            text = f"the same picture as {_shown(other, root)}"
+            found[path] = text + ", of another class" * bool(strangers)
     return found
 
 
 def _no_pictures(folder: Path, unusable: Mapping[Path, str], root: Path) -> str:
     """What to say of a class folder without any picture that can be used."""
-    faults = [f"{_shown(path, root)}: {reason}" for path, reason in sorted(unusable.items())
-              if path.is_relative_to(folder)]  # fmt: skip
-    if not faults:
+    inside = sorted(path for path in unusable if path.is_relative_to(folder))
+    if not inside:
         return f"class folder {folder} has no pictures ({', '.join(SUFFIXES)})"
-    return f"class folder {folder} has no pictures that can be used ({faults[0]})"
+    fault = f"{_shown(inside[0], root)}: {unusable[inside[0]]}"
+    return f"class folder {folder} has no pictures that can be used ({fault})"
 
 
 def complete_splits(
@@ -217,20 +202,10 @@ def stratified_split(
     fractions: Mapping[str, float] = FRACTIONS,
     class_names: Sequence[str] | None = None,
 ) -> list[list[int]]:
-    """Divide samples among splits so that each class has the same fraction in every one.
+    """Indices for each of `names`, so that each class has the same fraction in every split.
 
-    Args:
-        labels: The class of each sample, by number.
-        names: The splits; every one gets at least one sample of each class.
-        seed: Decides which sample goes where.
-        fractions: Of the samples for each split, of which those of `names` count.
-        class_names: By which messages call a class; without them it is called by its number.
-
-    Returns:
-        A sorted list of indices for each of `names`.
-
-    Raises:
-        KitError: A class has fewer samples than there are splits.
+    `seed` decides which sample goes where; every split gets at least one of each class, and
+    `KitError` is raised when a class has too few.
     """
     rng, of_label = np.random.default_rng(seed), np.asarray(labels)
     chosen: list[list[int]] = [[] for _ in names]
@@ -245,18 +220,14 @@ def stratified_split(
             )
         # Every split but the first gets its fraction and at least one; the first gets the rest.
         sizes = [max(1, int(len(members) * fractions[name] / total)) for name in names[1:]]
-        cuts = np.cumsum(sizes)
-        groups = [members[cuts[-1] :], *np.split(members[: cuts[-1]], cuts[:-1])]
-        for indices, group in zip(chosen, groups, strict=True):
+        *others, rest = np.split(members, np.cumsum(sizes))
+        for indices, group in zip(chosen, [rest, *others], strict=True):
             indices += group.tolist()
     return [sorted(indices) for indices in chosen]
 
 
 def picture_ids(paths: Sequence[Path], root: Path) -> list[str]:
     """A name for each picture that is the same on every machine: its path below `root`."""
-    ids = []
-    for path in paths:
-        with contextlib.suppress(ValueError):
-            path = path.relative_to(root)
-        ids.append(path.as_posix())
-    return ids
+    return [
+        (path.relative_to(root) if path.is_relative_to(root) else path).as_posix() for path in paths
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,16 +27,12 @@ def labels_of(dataset: Dataset) -> torch.Tensor:
         return torch.cat([labels_of(one) for one in dataset.datasets])
     if isinstance(dataset, TensorDataset):
         return dataset.tensors[-1].long()
-    change = getattr(dataset, "target_transform", None)
-    for name in ("targets", "labels", "_labels"):
+    changes = getattr(dataset, "target_transform", None) is not None
+    for name in () if changes else ("targets", "labels", "_labels"):
         kept = getattr(dataset, name, None)
-        if not isinstance(kept, Sequence | torch.Tensor | np.ndarray) or change is not None:
-            continue
-        if len(kept) == length:
-            try:
+        if isinstance(kept, Sequence | torch.Tensor | np.ndarray) and len(kept) == length:
+            with contextlib.suppress(TypeError, ValueError):  # texts, say
                 return torch.as_tensor(kept).long()
-            except (TypeError, ValueError):  # texts, say
-                continue
     with untouched_randomness():
         return torch.tensor([int(dataset[index][1]) for index in range(length)])
 
@@ -67,10 +64,7 @@ def ids_of(dataset: Dataset) -> list[str]:
 
 
 def paths_of(dataset: Dataset) -> list[Path]:
-    """The picture files of a data set, in its own order; [] when it does not tell.
-
-    torchvision has no public list of them; these are its names for it.
-    """
+    """The picture files of a data set, in its own order; [] when it does not tell."""
     if isinstance(dataset, Subset):
         paths = paths_of(dataset.dataset)
         return [paths[index] for index in dataset.indices] if paths else []
@@ -79,12 +73,11 @@ def paths_of(dataset: Dataset) -> list[Path]:
         return [path for part in parts for path in part] if all(parts) else []
     for name in ("samples", "paths", "_image_files", "_images"):
         kept = getattr(dataset, name, None)
-        if not isinstance(kept, list):
-            continue
-        if name == "samples":  # of ImageFolder: (path, label)
-            kept = [sample[0] if isinstance(sample, tuple) else sample for sample in kept]
-        if kept and all(isinstance(path, str | Path) for path in kept):
-            return [Path(path) for path in kept]
+        if isinstance(kept, list):
+            # ImageFolder's samples are (path, label)
+            kept = [one[0] if isinstance(one, tuple) else one for one in kept]
+            if all(isinstance(path, str | Path) for path in kept):
+                return [Path(path) for path in kept]
     return []
 
 
@@ -108,15 +101,7 @@ def innermost(dataset: Dataset) -> Dataset:
 
 
 def picture_of(dataset: Dataset, index: int) -> torch.Tensor:
-    """One picture to look at, before its transform where that can be had.
-
-    Args:
-        dataset: any data set of pictures.
-        index: of the sample.
-
-    Returns:
-        uint8, or float as the data set gives it, of shape (3, height, width).
-    """
+    """One picture (3, height, width), uint8 or float, before its transform where it can be had."""
     if isinstance(dataset, Subset):
         return picture_of(dataset.dataset, dataset.indices[index])
     if isinstance(dataset, ConcatDataset):

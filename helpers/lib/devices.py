@@ -33,30 +33,17 @@ def choose_precision(device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         native = torch.cuda.get_device_capability(device) >= (8, 0)
         return torch.bfloat16 if native else torch.float16
-    if device.type == "cpu" and cpu_has_bfloat16():
-        return torch.bfloat16
-    return torch.float32
-
-
-def cpu_has_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 itself; emulated, it is slower than float32."""
+    # Emulated by a processor, bfloat16 is slower than float32.
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, bool)() for name in names)
+    native = device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in names)
+    return torch.bfloat16 if native else torch.float32
 
 
 def precision_for(model: nn.Module, device: torch.device, precision: torch.dtype) -> torch.dtype:
-    """The precision that suits a network: `precision`, or float32 where that would be slower.
-
-    Processors have no fast way to multiply bfloat16 in depthwise convolutions, in which each
-    channel is filtered by itself.
-    """
-    return torch.float32 if device.type == "cpu" and is_depthwise(model) else precision
-
-
-def is_depthwise(model: nn.Module) -> bool:
-    """Whether a network has convolutions that filter each channel by itself."""
+    """`precision`, or float32 where it would be slower: depthwise bfloat16 on processors."""
     convolutions = (layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
-    return any(layer.groups == layer.in_channels > 1 for layer in convolutions)
+    is_depthwise = any(layer.groups == layer.in_channels > 1 for layer in convolutions)
+    return torch.float32 if device.type == "cpu" and is_depthwise else precision
 
 
 def device_of(model: nn.Module) -> torch.device:

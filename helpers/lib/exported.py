@@ -37,12 +37,7 @@ class WithMaps(nn.Module):
 
 
 def choose_cam_layer(model: nn.Module, images: torch.Tensor) -> str:
-    """The name of the last layer whose maps have at least 4 x 4 places; "" when none has maps.
-
-    Args:
-        model: any network.
-        images: a batch for it, (batch, channels, height, width).
-    """
+    """The name of the last layer whose maps have at least 4 x 4 places; "" when none has maps."""
     found: dict[str, int] = {}
 
     def note(name: str) -> Any:
@@ -68,16 +63,10 @@ def choose_cam_layer(model: nn.Module, images: torch.Tensor) -> str:
 def export_network(
     model: nn.Module, images: torch.Tensor, cam_layer: str | None, path: Path
 ) -> tuple[str, str]:
-    """Write a network that maps a batch to its logits, and the maps of a layer, to `path`.
+    """Write a network that maps a batch to its logits, and the maps of a layer, to a .pt2 file.
 
-    Args:
-        model: the network; it stays as it is.
-        images: two samples, the shape of what it takes.
-        cam_layer: the layer whose maps are to be looked at, by default the last suitable one.
-        path: of the file, a .pt2.
-
-    Returns:
-        The name of the layer, "" for none; and "", or why torch.export cannot do it.
+    `images` are two samples of what it takes; by default the last suitable layer is taken. Returns
+    the name of the layer, "" for none; and "", or why torch.export cannot do it.
     """
     network = copy.deepcopy(model).cpu().eval().requires_grad_(False)
     network = network.to(memory_format=torch.contiguous_format)

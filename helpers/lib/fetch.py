@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -63,15 +62,11 @@ class _Resuming:
             try:
                 download(url, stream, pooch_)
             except requests.HTTPError as error:
-                code = 0 if error.response is None else error.response.status_code
+                code = getattr(error.response, "status_code", 0)
                 if code == 416:  # more is kept than there is
                     stream.truncate(0)
                 elif code < 500 and code not in PASSING:
                     raise _Refused(_reason(error)) from None
-                raise
-            except requests.RequestException as error:
-                if isinstance(error, ValueError | requests.TooManyRedirects):  # no good address
-                    raise _Refused(str(error)) from None
                 raise
         if not hash_of(self.part, self.method).startswith(self.digest):
             self.part.unlink()
@@ -93,20 +88,8 @@ def fetch(
     """Download `url`, or the same file from a mirror, to `path`, with a progress bar.
 
     What arrives stands in `path`.part: an interrupted download goes on from there, also a day
-    later. Only the right file gets its name.
-
-    Args:
-        url: The publisher's address; `KIT_MIRROR` is asked before it, `MIRRORS` after it.
-        path: Where the file goes; an earlier one is replaced in one step.
-        what: What it is, for the progress bar and for messages.
-        sha256_prefix: The first hexadecimal digits that its SHA-256 must have.
-        md5: The MD5 that it must have, where no SHA-256 is known.
-        timeout: Seconds without a byte after which an attempt has failed.
-        retries: How often each address is tried again.
-
-    Raises:
-        KitError: It cannot be had; says why, and where to put it by hand. An earlier `path` is
-            then untouched.
+    later. Only the file with the right hash gets its name; `what` it is stands in messages.
+    Raises `KitError` when it cannot be had; an earlier `path` is then untouched.
     """
     import pooch
     import requests
@@ -126,9 +109,9 @@ def fetch(
                         folder, "", registry={path.name: None}, urls={path.name: address},
                         retry_if_failed=retries,
                     )  # fmt: skip
-                    fetched = cache.fetch(path.name, downloader=downloader)
-                    Path(fetched).chmod(0o644)
-                    Path(fetched).replace(path)
+                    fetched = Path(cache.fetch(path.name, downloader=downloader))
+                    fetched.chmod(0o644)
+                    fetched.replace(path)
                 return
             except (requests.RequestException, ValueError, _Refused) as error:
                 host = address.partition("://")[2].partition("/")[0] or address
@@ -138,13 +121,12 @@ def fetch(
                     f"cannot write {path}: {error.strerror or error}; when that is fixed, run this "
                     "again: it goes on where it stopped"
                 ) from error
-    kept = part.stat().st_size if part.exists() else 0
-    if not kept:
-        part.unlink(missing_ok=True)
+    if part.exists() and not part.stat().st_size:
+        part.unlink()
     raise KitError(
         f"cannot download {what}: {'; '.join(faults)}. Try again"
-        f"{f' ({kept:,} bytes are kept)' if kept else ''}, or fetch it with a browser from {url} "
-        f"and save it as {path}, then run this again"
+        f"{' (what has arrived is kept)' if part.exists() else ''}, or fetch it with a browser "
+        f"from {url} and save it as {path}, then run this again"
     )
 
 
@@ -161,8 +143,8 @@ def addresses(url: str) -> list[str]:
 
 def _reason(error: BaseException) -> str:
     """A network error in few words: requests and urllib3 wrap the one that tells."""
-    with contextlib.suppress(AttributeError):  # only some have an answer to show
-        return f"the server says {error.response.status_code}"  # type: ignore[attr-defined]
+    if (answer := getattr(error, "response", None)) is not None:
+        return f"the server says {answer.status_code}"
     while error.__context__ is not None and not isinstance(error, _Refused):
         error = error.__context__
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -7,7 +7,7 @@ import base64
 import io
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -37,11 +37,7 @@ def new_axes(
     note: str = "",
     widths: Sequence[float] | None = None,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of its own and its axes (rows, columns); `note` stands below it, small.
-
-    `widths` are those of the columns, relative to each other. A notebook shows the figure as a
-    small PNG.
-    """
+    """A figure of its own, shown as a small PNG, and its axes (rows, columns); `note` below it."""
     from matplotlib import pyplot as plt  # half a second that `start()` need not wait for
 
     figure, axes = plt.subplots(
@@ -53,7 +49,9 @@ def new_axes(
         layout="constrained",
         width_ratios=widths,
     )
-    vars(figure)["_repr_mimebundle_"] = lambda **_: _as_bundle(figure)
+    vars(figure)["_repr_mimebundle_"] = lambda **_: {
+        "image/png": base64.b64encode(png_of(figure)).decode("ascii")
+    }
     # Closed, it is shown once, by the notebook, and not a second time by pyplot.
     plt.close(figure)
     if note:
@@ -123,17 +121,9 @@ def bare(axis: Axes) -> Axes:
 
 
 def shortened(name: str, most: int) -> str:
-    """A name for a title or a legend, of at most that many characters; a longer one ends in dots.
-
-    A dollar sign is one, and does not begin a formula.
-    """
+    """A name of at most `most` characters for a title or a legend; "$" begins no formula."""
     name = name if len(name) <= most else name[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
     return name.replace("$", r"\$")
-
-
-def _as_bundle(figure: Figure) -> dict[str, Any]:
-    """What IPython shows of a figure."""
-    return {"image/png": base64.b64encode(png_of(figure)).decode("ascii")}
 
 
 def png_of(figure: Figure, *, dpi: float | None = None) -> bytes:

@@ -45,9 +45,11 @@ def written_atomically(path: Path) -> Iterator[Path]:
         temporary.chmod(0o644)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        reason = why_unwritten(error)
-        if not reason:
+        # A network's errors are OSErrors too, and torch tells of a full disk by a RuntimeError.
+        by_torch = any(word in str(error) for word in TORCH_WRITER)
+        if not by_torch and getattr(error, "errno", None) not in DISK_ERRORS:
             raise
+        reason = getattr(error, "strerror", None) or "torch could not write all of it"
         raise WriteError(
             f"cannot write {path}: {reason}; the earlier file, if any, is untouched"
         ) from error
@@ -55,22 +57,8 @@ def written_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def why_unwritten(error: BaseException) -> str:
-    """What kept a file from being written; "" for an error of another kind.
-
-    A network's errors are OSErrors too, and torch tells of a full disk by a RuntimeError.
-    """
-    if isinstance(error, OSError):
-        return error.strerror or str(error) if error.errno in DISK_ERRORS else ""
-    is_torchs = any(word in str(error) for word in TORCH_WRITER)
-    return "torch could not write all of it, the disk may be full" if is_torchs else ""
-
-
 def save_tensors(content: Any, path: Path) -> None:
-    """Write `content` as `torch.save` does, and notice when its end is lost.
-
-    torch 2.7 says nothing when the disk is full by then. Raises `OSError` in that case.
-    """
+    """Write as `torch.save` does, and raise `OSError` when the end is lost on a full disk."""
     import torch
 
     torch.save(content, path)
@@ -128,8 +116,7 @@ def hash_of(path: Path, method: str) -> str:
 def only_writer(
     path: Path, what: str, instead: str = "set KIT_RESULTS to another folder for this one"
 ) -> Iterator[None]:
-    """Hold the lock file `path` during the block; raises `KitError` when somebody else holds it,
-    or when it cannot be made.
+    """Hold the lock file `path` during the block; raises `KitError` when somebody else holds it.
 
     The system frees the lock when its process ends, however it ends, so none is left behind.
     """

@@ -15,10 +15,7 @@ MINI_NOTE = "drawn flowers (mini profile), not photographs"
 
 
 def flowers102_is_present(data_dir: Path) -> bool:
-    """True when all of Flowers102 is below `data_dir`, False when none of it is.
-
-    Raises `KitError` that says what is missing when some of it is there.
-    """
+    """Whether all of Flowers102 is below `data_dir`; raises `KitError` when only a part is."""
     folder = data_dir / "flowers-102"
     if not folder.is_dir() or not any(map(_counts, folder.iterdir())):
         return False
@@ -44,10 +41,9 @@ def _counts(path: Path) -> bool:
 
 
 class DrawnFlowers(Flowers102):
-    """The mini data set: drawn flowers in Flowers102's own files, with hashes of their own.
+    """The mini data set: drawn flowers in Flowers102's own files; `classes` are the species.
 
-    `classes` holds the species' names. The pictures come with the kit; data/mini/draw_flowers.py
-    drew them. Raises `KitError` when some are missing or a label file is damaged.
+    Raises `KitError` when some are missing or a label file is damaged.
     """
 
     _file_dict = {  # noqa: RUF012 (torchvision's own attribute)

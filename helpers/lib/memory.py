@@ -21,11 +21,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
 def keep_freed_memory() -> bool:
-    """Ask the C library to reuse large blocks; True when it agreed (Linux with glibc).
+    """Ask glibc to reuse large blocks; True when it agreed.
 
-    By default every large tensor is mapped anew, and the system fills its pages with zeros at
-    first touch. A training step allocates the same large tensors again and again: keeping them
-    made ResNet18 and the BN-CNN 1.3 times faster on two cores.
+    Otherwise each large tensor is mapped anew and filled with zeros: a step is 1.3 times slower.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -38,11 +36,7 @@ def keep_freed_memory() -> bool:
 
 
 def give_back_freed_memory() -> bool:
-    """Return to the system what the C library has kept; True when there was something (glibc).
-
-    What follows training has tensors of other sizes: they would not fit into the gaps that its
-    own have left, and the process would grow by the size of both.
-    """
+    """Return to the system what glibc has kept: later tensors would not fit its gaps."""
     try:
         return ctypes.CDLL(None).malloc_trim(0) == 1
     except (OSError, AttributeError, TypeError):  # another C library; no such function; Windows
@@ -61,10 +55,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def careful_with_memory(train: Train) -> Train:
-    """Make a function of (model, data, ...) give its memory back, and explain when it runs out.
+    """Let a function of (model, data, ...) give its memory back, and explain when it runs out.
 
-    A notebook keeps the traceback of the last error: that of torch's own would hold the tensors of
-    the step that failed, and with them the memory that the next attempt needs.
+    A notebook keeps the last traceback, and with it the tensors of the step that failed.
     """
 
     @functools.wraps(train)

@@ -20,11 +20,7 @@ def pack(state: dict[str, torch.Tensor], path: Path) -> None:
     """Write a state dict to `path`, an .npz file, replacing it in one step.
 
     A tensor of two or more dimensions becomes int8 with a float32 scale for each index of its
-    first dimension (the output channel): value = number * scale, off by at most half a scale. All
-    others (biases, BatchNorm) stay as they are, because they are few and count for much.
-
-    Raises:
-        WriteError: The file cannot be written; an earlier one is untouched.
+    first dimension (the output channel). All others (biases, BatchNorm) stay as they are.
     """
     arrays: dict[str, Any] = {}
     for name, tensor in state.items():
@@ -41,11 +37,7 @@ def pack(state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def unpack(path: Path) -> dict[str, torch.Tensor]:
-    """Read the state dict that `pack` wrote, as float32; nothing in the file is executed.
-
-    Raises:
-        KitError: The file is not one, is damaged, or cannot be read.
-    """
+    """Read what `pack` wrote, as float32, executing nothing; raises `KitError` when damaged."""
     try:
         stream = io.BytesIO(path.read_bytes())
         with np.load(stream, allow_pickle=False) as file:

@@ -7,8 +7,7 @@ import hashlib
 import re
 import shutil
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -33,13 +32,7 @@ class PictureStore:
     mapped: the system keeps in memory what fits, and all notebooks share it. The file's name holds
     a hash of all that decides its content, so changed pictures are decoded anew. Memory is used
     without `folder`, where the disk is too full, and after the file was deleted while in use.
-
-    Args:
-        paths: The picture files.
-        sizes: (width, height) of each, in pixels.
-        short_side: Pixels that the shorter side of each is scaled to.
-        name: That of the data set and split.
-        folder: Where large splits are kept.
+    `sizes` are the (width, height) of each picture file, in pixels.
     """
 
     def __init__(
@@ -91,80 +84,59 @@ class PictureStore:
         # own would be for this one, and each would go on deleting what the other has decoded.
         was_deleted, self._file = self._file is not None, None
         if self.folder is not None and not is_small and not was_deleted:
-            self._file = self._decoded_file(self.folder)
+            try:
+                self._file = self._decoded_file(self.folder)
+            except (OSError, WriteError) as error:  # no space, say, or a folder to read only
+                print(f"note: {error}; memory is used instead", file=sys.stderr)
         if self._file is None:
-            self._pixels = self._decode_into_memory()
+            pixels = torch.empty(self.num_bytes, dtype=torch.uint8)
 
-    def _decoded_file(self, folder: Path) -> Path | None:
-        """The file of the decoded pictures, written if need be; None where that cannot be done."""
+            def put(start: int, picture: torch.Tensor) -> None:
+                pixels[start : start + picture.numel()] = picture.flatten()
+
+            self._decode(put)
+            self._pixels = pixels
+
+    def _decoded_file(self, folder: Path) -> Path:
+        """The file of the decoded pictures, written if need be."""
         prefix = f"{re.sub('[^a-z0-9]+', '-', self.name.lower())}-{self.short_side}"
         path = folder / f"{prefix}-{self.key()}.pixels"
-        if not path.is_file() or path.stat().st_size != self.num_bytes:
-            if not _has_space(folder, self.num_bytes + SPARE_DISK):
-                return None
-            try:
-                self._decode_into_file(path)
-            except WriteError as error:  # a quota, say: it is not seen before it is reached
-                print(f"note: {error}; memory is used instead", file=sys.stderr)
-                return None
-            _forget([other for other in folder.glob(f"{prefix}-*.pixels") if other != path])
+        if path.is_file() and path.stat().st_size == self.num_bytes:
+            return path
+        folder.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder).free < self.num_bytes + SPARE_DISK:
+            raise WriteError(f"{folder} has too little space for decoded pictures")
+        lock = Lock()  # several threads decode, one at a time writes
+        with written_atomically(path) as temporary, temporary.open("wb") as stream:
+
+            def put(start: int, picture: torch.Tensor) -> None:
+                with lock:
+                    stream.seek(start)
+                    stream.write(picture.numpy().tobytes())
+
+            self._decode(put)
+        for other in folder.glob(f"{prefix}-*.pixels"):  # of pictures that have changed since
+            if other != path:
+                with contextlib.suppress(OSError):  # one that is in use may stay (Windows)
+                    other.unlink()
         return path
+
+    def _decode(self, put: Callable[[int, torch.Tensor], None]) -> None:
+        """Decode every picture, and hand each to `put` with the place of its first byte."""
+
+        def check_and_put(index: int, picture: torch.Tensor) -> None:
+            if picture.shape != self.shapes[index]:
+                raise KitError(
+                    f"{self.paths[index]} changed after it was checked: run the notebook again"
+                )
+            put(self.starts[index], picture)
+
+        decode_each(self.paths, self.short_side, check_and_put, f"decoding {self.name}".strip())
 
     def key(self) -> str:
         """A hash of the names, lengths and dates of the files, and of how they are decoded."""
         lines = [f"{VERSION} {self.short_side} {len(self.paths)}"]
         for path in self.paths:
-            try:
-                status = path.stat()
-            except OSError as error:
-                raise KitError(
-                    f"{path} cannot be read any more ({error.strerror}): put it back, or run the "
-                    "notebook again without it"
-                ) from None
+            status = path.stat()
             lines.append(f"{path.resolve()}\t{status.st_size}\t{status.st_mtime_ns}")
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:16]
-
-    def _decode_into_memory(self) -> torch.Tensor:
-        pixels = torch.empty(self.num_bytes, dtype=torch.uint8)
-
-        def put(index: int, picture: torch.Tensor) -> None:
-            self._check_shape(index, picture)
-            pixels[self.starts[index] : self.starts[index + 1]] = picture.flatten()
-
-        decode_each(self.paths, self.short_side, put, f"decoding {self.name}".strip())
-        return pixels
-
-    def _decode_into_file(self, path: Path) -> None:
-        lock = Lock()  # several threads decode, one at a time writes
-        with written_atomically(path) as temporary, temporary.open("wb") as stream:
-
-            def put(index: int, picture: torch.Tensor) -> None:
-                self._check_shape(index, picture)
-                with lock:
-                    stream.seek(self.starts[index])
-                    stream.write(picture.numpy().tobytes())
-
-            decode_each(self.paths, self.short_side, put, f"decoding {self.name}".strip())
-
-    def _check_shape(self, index: int, picture: torch.Tensor) -> None:
-        if picture.shape != self.shapes[index]:
-            raise KitError(
-                f"{self.paths[index]} changed after it was checked: run the notebook again"
-            )
-
-
-def _has_space(folder: Path, num_bytes: float) -> bool:
-    """Whether a folder, made if need be, can be written and has so much space left."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return shutil.disk_usage(folder).free >= num_bytes
-    except OSError:
-        return False
-
-
-def _forget(outdated: Sequence[Path]) -> None:
-    """Delete files of pictures that have changed since; one that is in use may stay (Windows)."""
-    for path in outdated:
-        with contextlib.suppress(OSError):
-            path.unlink()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +38,7 @@ SIDEWAYS = (_T.TRANSPOSE, _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90)  # these s
 def decode(path: Path, short_side: int) -> torch.Tensor:
     """Read a picture as uint8 of shape (3, height, width), scaled to `short_side` pixels.
 
-    It is upright, as its EXIF data say; what is transparent becomes white; of an animation the
-    first picture is taken.
+    Upright, as its EXIF data say; white where transparent; of an animation the first picture.
     """
     with _opened(path) as image:
         turn = _turn(image)
@@ -115,10 +113,7 @@ def decode_each(
     put: Callable[[int, torch.Tensor], None],
     description: str,
 ) -> None:
-    """Decode every picture and hand it to `put` with its index; threads call `put`, in any order.
-
-    Raises `KitError` that names each picture that cannot be read, and what `put` raises.
-    """
+    """Decode every picture and hand it to `put` with its index; threads do, in any order."""
     _, faults = _for_each(lambda path: decode(path, short_side), paths, description, put)
     _refuse(faults, paths, HINT)
 
@@ -128,8 +123,7 @@ def check_all(
 ) -> list[tuple[int, int]]:
     """(width, height) of every picture; raises `KitError` that names each damaged one.
 
-    Reads the header and, of a JPEG, the end: a picture cut short is found now and not in the
-    middle of a training run. `hint` says what to do about it.
+    Reads the header and, of a JPEG, the end, where one that is cut short has no mark.
     """
     sizes, faults = _for_each(_size, paths, description)
     _refuse(faults, paths, hint)
@@ -139,10 +133,7 @@ def check_all(
 def sort_out(
     paths: Sequence[Path], description: str
 ) -> tuple[dict[Path, tuple[int, int]], dict[Path, str]]:
-    """The (width, height) of the pictures that can be used, and of the others what is wrong.
-
-    Looks at all of a file that is no JPEG, so that none is found damaged later.
-    """
+    """The (width, height) of the pictures that can be used, and of the others what is wrong."""
     sizes, faults = _for_each(functools.partial(_size, whole=True), paths, description)
     good = {path: size for i, (path, size) in enumerate(zip(paths, sizes, strict=True))
             if i not in faults}  # fmt: skip
@@ -154,20 +145,16 @@ def _size(path: Path, *, whole: bool = False) -> tuple[int, int]:
     with _opened(path) as image:
         size = image.size[::-1] if _turn(image) in SIDEWAYS else image.size
         if image.format in ("JPEG", "MPO"):
-            if not _jpeg_is_ended(path):
+            with path.open("rb") as stream:  # some cameras append a few bytes after the end mark
+                stream.seek(max(0, path.stat().st_size - 1024))
+                is_ended = JPEG_END in stream.read()
+            if not is_ended:
                 image.load()
         elif whole and image.format == "PNG":
             image.verify()  # the check sums: much faster than decoding
         elif whole:
             image.load()
     return size
-
-
-def _jpeg_is_ended(path: Path) -> bool:
-    """Whether the end mark is near the end; some cameras append a few bytes after it."""
-    with path.open("rb") as stream:
-        stream.seek(max(0, os.fstat(stream.fileno()).st_size - 1024))
-        return JPEG_END in stream.read()
 
 
 def _for_each(

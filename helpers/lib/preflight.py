@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -26,12 +25,14 @@ def check_before_training(
     criterion: nn.Module,
     optimizer: Optimizer,
 ) -> float:
-    """Run a batch of val through the model where it is; returns its loss, in nats.
-
-    Raises `KitError` when the optimizer is another network's, when the pictures are too small, and
-    when the logits do not have a column for each class.
-    """
-    check_optimizer(model, optimizer)
+    """Run a batch of val through the model: its loss in nats; raises `KitError` for a misfit."""
+    own = {id(parameter) for parameter in model.parameters()}
+    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    if foreign := sum(id(parameter) not in own for parameter in moved):
+        raise KitError(
+            f"{foreign} of the optimizer's {len(moved)} tensors belong to another network, which "
+            "it would train instead: make an optimizer from the parameters of this one"
+        )
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise KitError("nothing to train: every parameter is frozen")
     with untouched_randomness():
@@ -44,46 +45,21 @@ def check_before_training(
         if is_out_of_memory(error):
             raise
         shape = " x ".join(str(side) for side in samples.shape[1:])
-        reason = str(error).splitlines()[0]
         raise KitError(
-            f"the network cannot take samples of {shape}: {reason}. "
+            f"the network cannot take samples of {shape}: {str(error).splitlines()[0]}. "
             "Pictures may be too small for it: use a larger size"
         ) from None
-    check_classes(logits, num_classes)
-    return float(criterion(logits, labels.to(device)))
-
-
-def check_classes(logits: torch.Tensor, num_classes: int) -> None:
-    """Raise `KitError` unless there is one column of logits for each class."""
     if logits.dim() != 2:
         raise KitError(
             f"the network gives a tensor of shape {tuple(logits.shape)}: it must be logits, "
             "(batch, classes)"
         )
-    outputs = logits.shape[1]
-    if outputs < num_classes:
+    if (outputs := logits.shape[1]) != num_classes:
         raise KitError(
-            f"label {num_classes - 1} is beyond the head's {outputs} outputs: "
-            f"build the model with num_classes={num_classes}"
+            f"the network has {outputs} outputs for {num_classes} classes: build the model with "
+            f"num_classes={num_classes}, and see that its new head is in use"
         )
-    if outputs > num_classes:
-        raise KitError(
-            f"the network has {outputs} outputs for {num_classes} classes (its first "
-            f"loss would be near ln {outputs} = {math.log(outputs):.2f}): "
-            "its new head is not in use, or num_classes is wrong"
-        )
-
-
-def check_optimizer(model: nn.Module, optimizer: Optimizer) -> None:
-    """Raise `KitError` when the optimizer would move parameters that are not the model's."""
-    own = {id(parameter) for parameter in model.parameters()}
-    moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    foreign = sum(id(parameter) not in own for parameter in moved)
-    if foreign:
-        raise KitError(
-            f"{foreign} of the optimizer's {len(moved)} tensors belong to another network, which "
-            "it would train instead: make an optimizer from the parameters of this one"
-        )
+    return float(criterion(logits, labels.to(device)))
 
 
 def check_schedule(
@@ -99,17 +75,14 @@ def check_schedule(
     length = getattr(scheduler, "total_steps", None) or getattr(scheduler, "T_max", None)
     if length is None:
         return
-    steps = num_epochs * batches if step_scheduler == "batch" else num_epochs
     used = getattr(scheduler, "last_epoch", 0)
-    if length - used != steps:
-        has = (
-            f"has {length - used} of its {length} steps left" if used else f"is {length} steps long"
-        )
-        run = f"{num_epochs} epochs of {batches} batches" if step_scheduler == "batch" else "epochs"
-        other = num_epochs if step_scheduler == "batch" else num_epochs * batches
-        each = "epoch" if step_scheduler == "batch" else "batch"
-        hint = f'; or use step_scheduler="{each}"' if length - used == other else ""
+    steps = {"batch": num_epochs * batches, "epoch": num_epochs}
+    if length - used != steps[step_scheduler]:
+        other = "epoch" if step_scheduler == "batch" else "batch"
+        hint = f'; or use step_scheduler="{other}"' if length - used == steps[other] else ""
         raise KitError(
-            f"the schedule {has}, but the run is {steps} ({run}): a schedule must be as long as "
-            f"its run, and made anew for each{hint}"
+            f"the schedule has {length - used} of its {length} steps left, but the run takes "
+            f"{steps[step_scheduler]} ({num_epochs} epochs of {batches} batches, a step after each "
+            f"{step_scheduler}): a schedule must be as long as its run, and made anew for each"
+            f"{hint}"
         )

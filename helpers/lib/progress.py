@@ -21,16 +21,8 @@ WIDTH = 20  # characters of the bar
 class EpochTable:
     """Shows a training run. In a notebook one output is redrawn, and ends as the bare table.
 
-    A saved notebook therefore holds the epochs and no bar. Elsewhere lines are printed, under a
-    bar on stderr. Use it as a context manager. Rows that are in the history at the start come
-    first, marked as loaded.
-
-    Args:
-        num_epochs: of the whole run.
-        batches: of an epoch.
-        history: the rows so far; it grows during the run.
-        note: says below the table what its numbers are about.
-        show: whether anything is shown.
+    Elsewhere lines are printed, under a bar on stderr. Use it as a context manager. Rows that are
+    in the history at the start come first, marked as loaded; `note` stands below the table.
     """
 
     def __init__(
@@ -57,9 +49,8 @@ class EpochTable:
             print(HEADER)
             self.bar = tqdm(total=self.batches, leave=False, file=sys.stderr)
         self.loaded = len(self.history)
-        for row in self.history[: self.loaded]:
-            is_best = not self.best[0] or row["val_accuracy"] > self.best[1]
-            self.epoch_done(row, is_best=is_best)
+        for row in list(self.history):
+            self.epoch_done(row, is_best=not self.best[0] or row["val_accuracy"] > self.best[1])
         self.started = time.perf_counter()
         return self
 
@@ -126,10 +117,7 @@ class EpochTable:
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Go through `items` under a progress bar that shows up when it takes more than 2 seconds.
-
-    In a notebook the bar ends as one line that says what was done and how long it took.
-    """
+    """Go through `items`, under a bar if it takes long; in a notebook it ends as one line."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     if not in_notebook():

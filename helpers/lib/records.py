@@ -100,28 +100,15 @@ RECORD: Schema = {
 
 
 def record_fault(record: Any) -> str:
-    """Say what is wrong with a record.
-
-    Args:
-        record: what its JSON holds, of schema 1 or 2.
-
-    Returns:
-        One line that names the first fault; "" when there is none.
-    """
+    """One line that names the first fault of a record of schema 1 or 2; "" when there is none."""
     return first_fault(record, RECORD)
 
 
 def first_fault(value: Any, schema: Schema) -> str:
-    """Say what in a value from outside is not as a JSON schema wants it.
+    """One line that says what in plain values is not as a JSON schema wants it; "" for nothing.
 
-    Numbers must be finite, and texts must be such that UTF-8 can hold them.
-
-    Args:
-        value: plain values, as JSON or TOML hold them.
-        schema: whose "description"s say what must stand in a place.
-
-    Returns:
-        One line that names the first fault; "" when there is none.
+    Numbers must be finite, and texts must be such that UTF-8 can hold them. The schema's
+    "description"s say what must stand in a place.
     """
     try:
         error = next(_validator()(schema).iter_errors(value), None)
@@ -191,19 +178,9 @@ class Predictions:
 
 
 def parse_predictions(text: str) -> Predictions:
-    """Read a table of predictions, whoever wrote it.
+    """Read the text of a predictions.csv, whoever wrote it; probabilities are held in 0 ... 1.
 
-    Probabilities are held within 0 and 1. Classes are not compared with any data set: who knows
-    one does that.
-
-    Args:
-        text: what predictions.csv holds.
-
-    Returns:
-        Its columns, in the order of its lines.
-
-    Raises:
-        ValueError: it is not a table as `save_result` writes it; the message is one line.
+    Raises `ValueError` of one line when it is no table as `save_result` writes it.
     """
     try:
         rows = csv.reader(io.StringIO(text))

@@ -156,8 +156,7 @@ def describe(model: nn.Module, loaders: Mapping[str, DataLoader]) -> dict[str, s
 def code_of(value: object) -> list[Any]:
     """What Python makes of a function of one's own, or of the methods of an object's class.
 
-    Neither comments nor docstrings make a difference. [] for what comes with torch and this kit:
-    their versions are noted.
+    [] for what comes with torch and this kit: their versions are noted.
     """
     if isinstance(value, FunctionType):
         return _bytes_of(inspect.unwrap(value).__code__, value.__doc__)
@@ -196,10 +195,7 @@ def differences(before: dict[str, str], now: dict[str, str]) -> str:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 over nested dicts, lists and tensors, as 64 hexadecimal digits.
-
-    Where a tensor lies in memory, and in which memory format, makes no difference.
-    """
+    """SHA-256 over nested dicts, lists and tensors; a memory format makes no difference."""
     sha = hashlib.sha256()
     _feed(sha, value)
     return sha.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,8 @@ from helpers.lib.class_folders import (
     list_class_folders,
     made_splits,
     picture_ids,
-)
+)  # fmt: skip
+from helpers.lib.datasets import labels_of, paths_of
 from helpers.lib.flowers import MINI_NOTE, DrawnFlowers, flowers102_is_present
 from helpers.lib.folders import MINI_FOLDER, ROOT, show_path
 from helpers.lib.identity import FLOWERS
@@ -27,6 +27,7 @@ __all__ = ["Listing", "list_pictures", "list_small_pictures", "picture_ids"]
 
 # The sets of the extensions: the folder below the data folder, and the published classes.
 SMALL_SETS = {"CIFAR10": ("cifar-10-folders", 10), "CIFAR100": ("cifar-100-folders", 100)}
+SPLITS = ("train", "val", "test")
 SMALL_SIDE = 32  # pixels of their pictures
 SMALL_DRAWINGS = MINI_FOLDER / "flowers-32"
 REFUSED = {
@@ -49,11 +50,10 @@ TORCHVISION_SETS: dict[str, Callable[..., dict[str, datasets.VisionDataset]]] = 
         "test": datasets.OxfordIIITPet(root, split="test", **options),
     },
     "DTD": lambda root, **options: {
-        split: datasets.DTD(root, split=split, **options) for split in ("train", "val", "test")
+        split: datasets.DTD(root, split, **options) for split in SPLITS
     },
     "FGVCAircraft": lambda root, **options: {
-        split: datasets.FGVCAircraft(root, split=split, **options)
-        for split in ("train", "val", "test")
+        split: datasets.FGVCAircraft(root, split, **options) for split in SPLITS
     },
     "EuroSAT": lambda root, **options: {"train+val+test": datasets.EuroSAT(root, **options)},
 }
@@ -62,15 +62,9 @@ TORCHVISION_SETS: dict[str, Callable[..., dict[str, datasets.VisionDataset]]] = 
 def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: int) -> Listing:
     """List the pictures of a data set by name, or of a folder of class folders.
 
-    Args:
-        dataset: A set of the assignment, or a folder: of a student's own each picture is looked at,
-            what cannot be used is in `left_out`, and the splits are made of the others.
-        profile: "mini" takes the drawings in the place of Flowers102, and few of other pictures.
-        data_dir: Where data sets are kept.
-        seed: Decides the splits that the data set does not bring, and which pictures mini takes.
-
-    Raises:
-        KitError: The set is unknown, refused for the assignment, or not on this machine.
+    "mini" takes drawings in the place of Flowers102, and few of other pictures; `seed` decides
+    which, and the splits that the data set does not bring. Raises `KitError` when the set is
+    unknown, refused for the assignment, or not on this machine.
     """
     if dataset == FLOWERS:
         return _drawn_flowers() if profile == "mini" else _flowers102(data_dir)
@@ -86,10 +80,9 @@ def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: in
 def _own_folder(dataset: str | Path, data_dir: Path) -> Path:
     """A student's own folder: absolute, or below the data folder or that of the kit."""
     name = str(dataset).strip()
-    with contextlib.suppress(RuntimeError, ValueError):  # no such home; no name at all
-        for base in (data_dir, ROOT) if name else ():
-            if (folder := base / Path(name).expanduser()).is_dir():
-                return folder
+    for base in (data_dir, ROOT) if name else ():
+        if (folder := base / Path(name).expanduser()).is_dir():
+            return folder
     known = ", ".join([FLOWERS, *TORCHVISION_SETS])
     raise KitError(
         f"no data set {str(dataset)!r}: use one of {known}, or a folder of class folders that is "
@@ -119,15 +112,8 @@ def list_small_pictures(
 ) -> Listing:
     """List "CIFAR10" or "CIFAR100" for an extension; on the mini profile, the small drawings.
 
-    Args:
-        dataset: Its name; the pictures lie in class folders below train/ and test/.
-        profile: "mini" takes the drawings.
-        data_dir: Where data sets are kept.
-        seed: Decides which pictures of train become val.
-        val_fraction: Of each class of train, how many do; between 0 and 1.
-
-    Raises:
-        KitError: It is another name, or the pictures are not there.
+    `seed` decides which `val_fraction` (0 ... 1) of each class of train becomes val. Raises
+    `KitError` for another name, and when the pictures are not there.
     """
     if dataset not in SMALL_SETS:
         raise KitError(f"no data set {dataset!r} for an extension: use {' or '.join(SMALL_SETS)}")
@@ -152,7 +138,7 @@ def list_small_pictures(
 
 def _drawn_flowers() -> Listing:
     hint = "Restore them with `git checkout -- data/mini/flowers-102`, or clone the kit again"
-    parts = {split: _pairs(DrawnFlowers(split=split)) for split in ("train", "val", "test")}
+    parts = {split: _pairs(DrawnFlowers(split=split)) for split in SPLITS}
     root = MINI_FOLDER / "flowers-102" / "jpg"
     return Listing("Flowers102 (drawn)", DrawnFlowers().classes, parts, root, MINI_NOTE, hint=hint)
 
@@ -164,7 +150,7 @@ def _flowers102(data_dir: Path) -> Listing:
             "`python -m coursekit download`, or set KIT_DATA to the folder that holds flowers-102"
         )
     try:
-        parts = {split: datasets.Flowers102(data_dir, split) for split in ("train", "val", "test")}
+        parts = {split: datasets.Flowers102(data_dir, split) for split in SPLITS}
     except RuntimeError:
         raise KitError(
             f"a label file of Flowers102 in {data_dir / 'flowers-102'} is damaged (its md5 is not "
@@ -200,10 +186,5 @@ def _torchvision_set(name: str, data_dir: Path, seed: int) -> Listing:
 
 
 def _pairs(dataset: datasets.VisionDataset) -> Pairs:
-    """torchvision has no public list of a set's files; these are its names for it."""
-    if hasattr(dataset, "samples"):
-        paths, labels = zip(*dataset.samples, strict=True)
-    else:
-        paths = getattr(dataset, "_image_files", None) or dataset._images
-        labels = dataset._labels
-    return [Path(path) for path in paths], [int(label) for label in labels]
+    """The files and labels of a torchvision set: in its own order."""
+    return paths_of(dataset), labels_of(dataset).tolist()

@@ -32,10 +32,7 @@ class WeightFile:
 
     def is_published(self) -> bool:
         """Whether the file in that place is the published one, by its hash."""
-        try:
-            return sha256(self.path).startswith(self.sha256_prefix)
-        except OSError:
-            return False
+        return self.path.is_file() and sha256(self.path).startswith(self.sha256_prefix)
 
 
 IMAGENET = {
@@ -80,11 +77,7 @@ CLASSES = {"imagenet": 1000, "drawn": 72, None: 1000}  # that weights of this or
 
 
 def num_pretrained_classes(pretrained: str | None) -> int:
-    """How many outputs a network needs for its weights to fit, before it gets a new head.
-
-    Raises:
-        KitError: The origin is not "imagenet", "drawn" or None.
-    """
+    """How many outputs a network needs for its weights to fit, before it gets a new head."""
     if pretrained not in CLASSES:
         raise KitError(f"unknown weights {pretrained!r}: use 'imagenet', 'drawn' or None")
     return CLASSES[pretrained]
@@ -93,25 +86,17 @@ def num_pretrained_classes(pretrained: str | None) -> int:
 def load_pretrained(model: nn.Module, name: str, pretrained: str | None) -> None:
     """Load the weights that `pretrained` names into `model`, and print what they are.
 
-    Args:
-        model: A network with `num_pretrained_classes(pretrained)` outputs. It gets two attributes
-            for the record, `weights_kind` in short and `weights_source` in full.
-        name: "resnet18" or "efficientnet_b5".
-        pretrained: "imagenet", "drawn", or None for random weights.
-
-    Raises:
-        KitError: The weights cannot be had or do not fit.
+    `pretrained` is "imagenet", "drawn", or None for random weights. The model gets two attributes
+    for the record, `weights_kind` in short and `weights_source` in full.
     """
     kind = source = "random"
     if pretrained == "drawn":
         file = find_drawn(name)
         model.load_state_dict(unpack(file.path))
-        kind, source = (
-            "drawn flowers",
-            (
-                f"drawn flowers, {CLASSES['drawn']} species other than these ({file.accuracy:.1%} "
-                f"right on held-out drawings), {file.name}"
-            ),
+        kind = "drawn flowers"
+        source = (
+            f"drawn flowers, {CLASSES['drawn']} species other than these ({file.accuracy:.1%} "
+            f"right on held-out drawings), {file.name}"
         )
     elif pretrained == "imagenet":
         kind, source = _load_imagenet(model, name)
@@ -120,19 +105,13 @@ def load_pretrained(model: nn.Module, name: str, pretrained: str | None) -> None
 
 
 def find_drawn(name: str) -> DrawnWeights:
-    """The bundled weights of a network.
-
-    Raises:
-        KitError: The file is missing or damaged.
-    """
+    """The bundled weights of a network; raises `KitError` when they are missing or damaged."""
     file = DRAWN[name]
-    hint = "restore it with `git checkout -- data/mini/weights`, or clone the kit again"
-    if not file.path.is_file():
-        raise KitError(f"{file.path} is missing: {hint}")
-    digest = sha256(file.path)
-    if digest != file.sha256:
-        difference = f"its SHA-256 is {digest[:8]}..., not {file.sha256[:8]}..."
-        raise KitError(f"{file.path} is damaged ({difference}): {hint}")
+    if not file.path.is_file() or sha256(file.path) != file.sha256:
+        raise KitError(
+            f"{file.path} is missing or damaged: restore it with "
+            "`git checkout -- data/mini/weights`, or clone the kit again"
+        )
     return file
 
 
@@ -152,37 +131,26 @@ def _load_imagenet(model: nn.Module, name: str) -> tuple[str, str]:
         except KitError as error:
             raise KitError(f"{damage}; {error}") from None
         load_state(model, file.path)
-    digest = sha256(file.path)
-    if digest.startswith(file.sha256_prefix):
+    if file.is_published():
         return "ImageNet", f"ImageNet, {file.path.name}"
     return "ImageNet, another file", (
-        f"ImageNet, but {file.path.name} is NOT the published file (SHA-256 {digest[:8]}..., "
-        f"not {file.sha256_prefix}...): say so with any result"
+        f"ImageNet, but {file.path.name} is NOT the published file (SHA-256 "
+        f"{sha256(file.path)[:8]}..., not {file.sha256_prefix}...): say so with any result"
     )
 
 
-def fetch_weights(name: str) -> Path:
-    """Download the ImageNet weights of a network unless the published file is there.
-
-    Returns:
-        The path of the file; one of that name which is not the published one is replaced.
-    """
+def fetch_weights(name: str) -> None:
+    """Download the ImageNet weights of a network unless the published file is there."""
     file = IMAGENET[name]
     if not file.is_published():
         what = f"weights of {name}, {file.megabytes} MB"
         fetch(file.url, file.path, sha256_prefix=file.sha256_prefix, what=what)
-    return file.path
 
 
 def load_state(model: nn.Module, path: Path) -> None:
-    """Load a state dict from `path` into `model`; nothing in the file is executed.
-
-    Raises:
-        KitError: The file is damaged, of another network, or holds more than weights.
-    """
+    """Load a state dict, executing nothing; raises `KitError` when it cannot be or does not fit."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError:
         raise KitError(f"{path} holds more than weights and was not loaded: delete it") from None
     except Exception as error:  # a damaged file can fail in dozens of ways
