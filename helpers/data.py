@@ -149,7 +149,8 @@ class Data:
             members = [one for one in shuffled if label_of[one] == label]
             if len(members) < count:
                 raise KitError(
-                    f"class {name!r} has {len(members)} training pictures: use at most as many"
+                    f"class {name!r} has {len(members)} training pictures, so count={count} cannot "
+                    f"be taken: use at most {len(members)}"
                 )
             chosen.update(members[:count])
         subset = Subset(dataset, [i for i, one in enumerate(ids_of(dataset)) if one in chosen])

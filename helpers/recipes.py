@@ -73,36 +73,26 @@ class Recipe:
 CROP_AND_FLIP = Augmentation(smallest_crop=0.35, flip=0.5)
 CROP_FLIP_COLOR = Augmentation(smallest_crop=0.3, flip=0.5, color_jitter=(0.3, 0.3, 0.3, 0.05))
 
-_COLUMNS = [
-    "profile", "size", "batch_size", "num_epochs", "optimizer", "head_lr", "backbone_lr",
-    "weight_decay", "warmup", "label_smoothing", "augment",
-]  # fmt: skip
 # fmt: off
-_ROWS: dict[str, list[tuple[Any, ...]]] = {
-    # profile  px  batch epochs optim  head  backb. decay warm smooth augment
-    "bn_cnn": [
-        ("full", 128,  32, 110, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR),
-        ("mini",  64,  16,  30, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR),
-    ],
-    "resnet18_finetune": [
-        ("full", 224,  32,  12, "SGD",   1e-1, 15e-3, 1e-3, .2, .1, CROP_AND_FLIP),
-        ("mini",  64,  16,  12, "SGD",   1e-2, 2e-3, 5e-4, .2,  .1, CROP_AND_FLIP),
-    ],
-    "resnet18_extractor": [
-        ("full", 224,  32,  50, "SGD",   1e-1, None, 1e-3, .1,  .1, CROP_AND_FLIP),
-        ("mini",  64,  16,  50, "SGD",   1e-2, None, 1e-3, .1,  .1, CROP_AND_FLIP),
-    ],
-    "efficientnet_b5_finetune": [
-        ("full", 224,   8,  10, "AdamW", 2e-3, 2e-4, 5e-2, .2,  .1, CROP_AND_FLIP),
-        ("mini",  64,   8,   4, "AdamW", 1e-3, 3e-4, 5e-2, .2,  .1, CROP_AND_FLIP),
-    ],
-}
+_ROWS = (
+    # profile, pixels, batch, epochs, optimizer, head, backbone, decay, warmup, smoothing, augment
+    Recipe("bn_cnn", "full", 128, 32, 110, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR),
+    Recipe("bn_cnn", "mini", 64, 16, 30, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR),
+    Recipe("resnet18_finetune", "full", 224, 32, 12, "SGD", 1e-1, 15e-3, 1e-3, .2, .1,
+           CROP_AND_FLIP),
+    Recipe("resnet18_finetune", "mini", 64, 16, 12, "SGD", 1e-2, 2e-3, 5e-4, .2, .1,
+           CROP_AND_FLIP),
+    Recipe("resnet18_extractor", "full", 224, 32, 50, "SGD", 1e-1, None, 1e-3, .1, .1,
+           CROP_AND_FLIP),
+    Recipe("resnet18_extractor", "mini", 64, 16, 50, "SGD", 1e-2, None, 1e-3, .1, .1,
+           CROP_AND_FLIP),
+    Recipe("efficientnet_b5_finetune", "full", 224, 8, 10, "AdamW", 2e-3, 2e-4, 5e-2, .2, .1,
+           CROP_AND_FLIP),
+    Recipe("efficientnet_b5_finetune", "mini", 64, 8, 4, "AdamW", 1e-3, 3e-4, 5e-2, .2, .1,
+           CROP_AND_FLIP),
+)
 # fmt: on
-RECIPES = {
-    (method, row[0]): Recipe(method, **dict(zip(_COLUMNS, row, strict=True)))
-    for method, rows in _ROWS.items()
-    for row in rows
-}
+RECIPES = {(row.method, row.profile): row for row in _ROWS}
 
 
 def get_recipe(method: str, profile: str) -> Recipe:

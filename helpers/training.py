@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from helpers.lib.progress import EpochTable
 from helpers.lib.run_settings import settings_of_run
 from helpers.lib.timer import Timer
 
+Batch = tuple[torch.Tensor, torch.Tensor]
 LAPS = ("training", "loading", "evaluation")  # what the seconds of a run are spent on
 
 
@@ -124,7 +125,7 @@ def train_model(
             model.train()
             start_epoch(data.train, epoch)
             train, learning_rate = Tally(), max(group["lr"] for group in optimizer.param_groups)
-            for images, labels in timer.loading(data.train):
+            for images, labels in timer.loading(whole_batches(data.train)):
                 images, labels = move_images(images, device), labels.to(device)
                 optimizer.zero_grad()  # forget the gradients of the batch before
                 with autocast(device, precision):
@@ -204,6 +205,23 @@ def evaluate(
                 loss = criterion(logits, labels)
             tally.add(loss, logits, labels)
     return tally
+
+
+def whole_batches(loader: DataLoader) -> Iterator[Batch]:
+    """The batches of an epoch; a last one of a single sample is joined to the one before it.
+
+    BatchNorm cannot train on one sample. `load_data` makes no such batch, a plain DataLoader may.
+    """
+    before: Batch | None = None
+    for number, (images, labels) in enumerate(loader, start=1):
+        if number == len(loader) - 1:
+            before = images, labels  # held back until the last one is there
+            continue
+        if before is not None and len(labels) == 1 < len(before[1]):
+            images, labels = torch.cat([before[0], images]), torch.cat([before[1], labels])
+        elif before is not None:
+            yield before
+        yield images, labels
 
 
 def start_epoch(loader: DataLoader, epoch: int) -> None:

@@ -95,7 +95,8 @@ class _CellLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab", buffering=0) as stream:  # kernels do not mix their lines
-                stream.write(line.encode())
+                if stream.write(data := line.encode()) != len(data):
+                    raise OSError("the disk is full")
             self.failed = False
         except OSError as error:
             if not self.failed:

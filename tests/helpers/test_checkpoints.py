@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
 import multiprocessing
 import pickle
-import queue
 import random
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from jupyter_client.manager import start_new_kernel
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau, StepLR
 from torch.utils.data import DataLoader, Dataset, TensorDataset
@@ -33,7 +25,6 @@ from helpers import KitError, get_recipe, load_results, save_result, train_model
 from helpers.data import Data
 from helpers.errors import Interrupted
 from helpers.lib.checkpoint import read_checkpoint
-from helpers.lib.run_settings import digest
 from helpers.training import TrainingRun
 from helpers.workspace import find_workspace
 from tools.tiny import full_disk, vector_data
@@ -260,12 +251,6 @@ def test_rerun_trains_again_from_the_first_weights(tmp_path, capsys):
     assert finish(tmp_path) == expected()
 
 
-def test_a_run_without_a_checkpoint_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert finish(None) == expected()
-    assert list(tmp_path.iterdir()) == []
-
-
 # Anew
 
 
@@ -359,31 +344,6 @@ def test_a_changed_data_set_of_ones_own_starts_anew(tmp_path, capsys):
     assert "changed: transform of train" in capsys.readouterr().out
 
 
-def test_a_comment_in_helpers_leaves_finished_runs_finished(tmp_path):
-    """Nothing of the source is in the settings: a copy of helpers with comments goes on."""
-    copied = shutil.copytree(ROOT / "helpers", tmp_path / "kit" / "helpers",
-                             ignore=shutil.ignore_patterns("__pycache__"))  # fmt: skip
-    (tmp_path / "kit" / "data").symlink_to(ROOT / "data")
-    code = (
-        f"import sys; sys.path[:0] = [{str(copied.parent)!r}, {str(Path(__file__).parents[1])!r},"
-        f" {str(Path(__file__).parent)!r}]\n"
-        "from pathlib import Path; import helpers, test_checkpoints as t\n"
-        f"assert helpers.__file__.startswith({str(copied)!r})\n"
-        f"t.finish(Path({str(tmp_path / 'run')!r}))"
-    )
-
-    def run() -> str:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                              check=False, cwd=tmp_path)  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert "anew" not in run()
-    for path in copied.rglob("*.py"):
-        path.write_text(path.read_text(encoding="utf-8") + "\n# a comment\n", encoding="utf-8")
-    assert run().startswith("loaded: this run ended on ")
-
-
 def test_two_settings_are_kept_and_no_more(tmp_path, capsys):
     for lr in (0.01, 0.02, 0.03):
         finish(tmp_path, lr=lr)
@@ -393,24 +353,6 @@ def test_two_settings_are_kept_and_no_more(tmp_path, capsys):
     assert "loaded" in capsys.readouterr().out
     (note, _) = (json.loads(path.read_text()) for path in sorted(tmp_path.glob("*.json")))
     assert note["settings"]["optimizer.name"] == "AdamW"
-
-
-@given(
-    st.lists(st.floats(allow_nan=False, width=32), min_size=1, max_size=8),
-    st.sampled_from([torch.float32, torch.float64]),
-    st.integers(0, 7),
-)
-def test_a_digest_is_of_values_and_of_nothing_else(values, kind, chosen):
-    tensor = torch.tensor(values, dtype=kind)
-    apart = torch.stack([tensor, tensor + 1]).T[:, 0]  # the same values, elsewhere in memory
-    assert digest({"a": tensor}) == digest({"a": apart}) == digest({"a": tensor.clone()})
-    changed = tensor.clone()
-    changed[chosen % len(values)] = (
-        float(chosen) if values[chosen % len(values)] != chosen else -1.0
-    )
-    assert (
-        len({digest(one) for one in (tensor, changed, tensor[None], tensor.half(), [tensor])}) == 5
-    )
 
 
 # Damage
@@ -529,67 +471,6 @@ def save_vectors(workspace, one: Kernel, run: TrainingRun) -> None:
     save_result(workspace, {"method": "bn_cnn"}, model=model, data=images, run=run, score=score)
 
 
-IN_A_NOTEBOOK = f"""
-import sys, time
-from pathlib import Path
-sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
-from test_checkpoints import kernel
-one = kernel()
-pause = 0.1
-one.model.register_forward_pre_hook(lambda *_: time.sleep(pause))
-folder = Path("checkpoints")
-"""
-
-
-@pytest.mark.slow
-def test_the_stop_button_of_a_notebook(tmp_path):
-    """A real kernel: one line, later cells do not run, and the same cell goes on."""
-    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
-    shown: list[tuple[str, dict]] = []
-
-    def execute(*sources: str, stop: bool = False) -> list[str]:
-        """How these cells ended, sent one behind the other as "run all" does."""
-        sent = [client.execute(source) for source in sources]
-        if stop:
-            while saved_epochs(tmp_path / "checkpoints") < 1:
-                time.sleep(0.02)
-            manager.interrupt_kernel()
-        statuses: dict[str, str] = {}
-        while not statuses.keys() >= set(sent):
-            message = client.get_shell_msg(timeout=120)
-            statuses[message["parent_header"]["msg_id"]] = message["content"]["status"]
-        with contextlib.suppress(queue.Empty):
-            while True:
-                message = client.get_iopub_msg(timeout=1)
-                shown.append((message["msg_type"], message["content"]))
-        return [statuses[one] for one in sent]
-
-    try:
-        assert execute(IN_A_NOTEBOOK) == ["ok"]
-        stopped = execute("run = one.train(folder)", "print('later')", stop=True)
-        assert stopped[0] == "error" != stopped[1] != "ok"
-        (error,) = (content for kind, content in shown if kind == "error")
-        (line,) = error["traceback"]
-        assert error["ename"] == "Interrupted"
-        assert line.startswith("Interrupted: stopped in epoch ")
-        assert not [c for kind, c in shown if kind == "stream" and "later" in c["text"]]
-        shown.clear()
-        assert execute("pause = 0; run = one.train(folder); print(run.num_epochs)") == ["ok"]
-        text = "".join(content["text"] for kind, content in shown if kind == "stream")
-        assert text.startswith("going on with epoch ") and text.endswith("6\n")
-    finally:
-        client.stop_channels()
-        manager.shutdown_kernel(now=True)
-
-
-def saved_epochs(folder: Path) -> int:
-    """Of how many epochs a checkpoint tells, 0 while there is none."""
-    for path in folder.glob("*.pt"):
-        with contextlib.suppress(KitError):
-            return len(read_checkpoint(path)["history"])
-    return 0
-
-
 # kill -9
 
 
@@ -650,13 +531,6 @@ def test_killed_at_random_moments(count, tmp_path):
     assert in_time >= count / 5  # they were killed before their end, not all after it
 
 
-def test_killed_again_and_again(tmp_path):
-    whole = run_and_kill(tmp_path / "whole", 120)
-    for _ in range(4):
-        run_and_kill(tmp_path / "one", whole / 3)
-    check_after_kill(tmp_path / "one")
-
-
 # Two at once, and a disk that is full
 
 
@@ -687,10 +561,9 @@ def test_a_disk_that_is_full_costs_the_checkpoint_and_not_the_run(limit, tmp_pat
     assert not list(tmp_path.glob("*.pt"))
 
 
-@pytest.mark.parametrize("remark", [Path("anything"), lambda: None], ids=["read", "written"])
-def test_a_schedule_that_cannot_be_kept_is_told_of_beforehand(remark, tmp_path, capsys):
+def test_a_schedule_that_cannot_be_kept_is_told_of_beforehand(tmp_path, capsys):
     one = kernel()
-    one.scheduler.remark = remark
+    one.scheduler.remark = lambda: None
     assert one.train(tmp_path).num_epochs == EPOCHS
     said = capsys.readouterr().out
     assert said.startswith("NOTE: this run cannot go on if it is interrupted (")

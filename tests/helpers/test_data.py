@@ -118,11 +118,6 @@ def test_shuffling_differs_by_epoch_and_not_by_run():
     assert epochs == [[labels.tolist() for _, labels in second.train] for _ in range(2)]
 
 
-def test_evaluation_takes_few_pictures_at_a_time_where_training_does(workspace, picture_folder):
-    data = load_data(workspace, TINY, dataset=picture_folder, batch_size=2)
-    assert [len(labels) for _, labels in data.test] == [8, 4]
-
-
 # Augmentation
 
 
@@ -264,16 +259,6 @@ def test_few_per_class_takes_a_picture_with_all_its_views(data, cnn):
     assert len(few) == 12 and len(set(ids_of(few))) == 6
 
 
-def test_few_per_class_of_loaders_of_ones_own(picture_folder):
-    images = torch.rand(30, 3, 8, 8)
-    own = {
-        split: DataLoader(TensorDataset(images, torch.arange(30) % 3), batch_size=4)
-        for split in SPLITS
-    }
-    few = Data.of(own).few_per_class(2, seed=0)
-    assert few.sizes["train"] == 6 and len(next(iter(few.train))[1]) == 4
-
-
 def test_the_fingerprint_is_of_ids_labels_and_splits():
     def mark(**changes) -> str:
         kept = {"count": 12, "labels": 3, "split": 6, **changes}
@@ -326,21 +311,6 @@ def test_what_any_data_set_tells(tmp_path):
     changed = datasets.ImageFolder(root, target_transform=lambda label: 1 - label)
     changed.transform = lambda picture: torch.zeros(1)
     assert labels_of(changed).tolist() == [1, 1, 0, 0, 0]
-
-
-@pytest.mark.parametrize("keep", [list, tuple, torch.tensor, np.array])
-def test_labels_are_taken_from_where_a_data_set_keeps_them(keep):
-    class Unread(torch.utils.data.Dataset):
-        def __init__(self) -> None:
-            self.labels = keep([2, 0, 1])
-
-        def __len__(self) -> int:
-            return 3
-
-        def __getitem__(self, index: int) -> tuple:
-            raise AssertionError("no picture need be read for its label")
-
-    assert labels_of(Unread()).tolist() == [2, 0, 1]
 
 
 def test_duplicates_are_found_across_splits_whatever_their_names(workspace, tmp_path):

@@ -58,15 +58,6 @@ def test_the_networks_are_as_large_as_they_are_said_to_be(b5):
     assert count_parameters(b5)["total"] == 28_549_782
 
 
-def test_counts_add_up_and_count_shared_layers_once(cnn):
-    freeze(cnn, keep="11")
-    counts = count_parameters(cnn)
-    assert counts["total"] == counts["trainable"] + counts["frozen"]
-    assert counts["buffers"] == 2 * (8 + 16) + 2
-    layer = nn.Linear(5, 5)
-    assert count_parameters(nn.Sequential(layer, layer))["total"] == 30
-
-
 @pytest.mark.parametrize("size", [16, 17, 48, 64])
 def test_bn_cnn_takes_any_size_from_16_pixels_on(size):
     model = bn_cnn(7)
@@ -85,29 +76,6 @@ def test_nothing_frozen_moves_and_the_rest_does(cnn):
     take_steps(cnn)
     assert moved(before, cnn) == {"11.weight", "11.bias"}
     assert cnn[11].training and not cnn[1].training
-
-
-def test_without_freezing_everything_moves_and_requires_grad_alone_lets_batchnorm_move(cnn):
-    before = state_of(cnn)
-    take_steps(cnn)
-    assert moved(before, cnn) == set(before)
-    for name, parameter in cnn.named_parameters():
-        parameter.requires_grad_(name.startswith("11."))
-    before = state_of(cnn)
-    take_steps(cnn)
-    assert any(name.endswith("running_mean") for name in moved(before, cnn))
-
-
-def test_a_copy_is_frozen_too_and_on_its_own(cnn):
-    freeze(cnn, keep="11")
-    copied = copy.deepcopy(cnn)
-    before, original = state_of(copied), state_of(cnn)
-    take_steps(copied)
-    assert moved(before, copied) == {"11.weight", "11.bias"}
-    assert moved(original, cnn) == set()
-    cnn.eval()
-    copied.train()
-    assert copied[11].training and not cnn[11].training
 
 
 def test_freezing_the_whole_network(cnn):
@@ -161,15 +129,6 @@ def test_freeze_refuses_a_part_that_is_not_there_and_two_wishes(cnn, wish, messa
     with pytest.raises(KitError, match=message):
         freeze(cnn, **wish)
     assert count_parameters(cnn)["frozen"] == 0
-
-
-def test_a_frozen_networks_state_goes_round(cnn):
-    freeze(cnn, keep="11")
-    take_steps(cnn)
-    other = bn_cnn(3, widths=(8, 16))
-    other.load_state_dict(cnn.state_dict())
-    images = torch.randn(2, 3, 32, 32)
-    assert torch.equal(cnn.eval()(images), other.eval()(images))
 
 
 # Heads

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -72,20 +70,6 @@ def test_what_is_read_back_says_what_was_tested(data, cnn, networks):
         assert torch.allclose(prediction.heat, expected, atol=1e-4)
 
 
-def test_it_takes_batches_of_any_size_and_frozen_networks_too(workspace, data):
-    model = freeze(resnet18(3, pretrained=None), keep="fc")
-    save(workspace, data, model, "resnet18_extractor", cam_layer="layer2")
-    (network,) = load_trained(workspace, load_results(workspace))
-    images, _ = next(iter(data.val))
-    model.eval()
-    for count in (1, 2, 5):
-        logits, maps = network.network(images[:count])
-        assert torch.allclose(logits, model(images[:count]), atol=1e-4)
-        assert maps.shape[:2] == (count, 128)
-    assert network.cam_layer == "layer2"
-    assert predict(network, data.test.dataset.paths[0]).heat.max() > 0
-
-
 def test_a_network_without_maps_still_says_what_it_sees(workspace, data):
     save(workspace, data, nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), "flat")
     networks = load_trained(workspace, load_results(workspace))
@@ -142,14 +126,6 @@ def test_without_networks_or_pictures_the_figures_say_so(workspace, data, networ
     assert "their pictures are not here" in texts_of(compare_grad_cam(networks, other))
 
 
-def test_a_photo_gets_the_classes_of_the_network_that_is_asked(data, networks, capsys):
-    figure = classify_photo(networks, "", data)
-    names = [text.get_text() for text in figure.axes[2].get_yticklabels()]
-    assert sorted(names) == ["blue", "green", "red"]
-    assert capsys.readouterr().out.startswith("no photo named, so a test picture: ")
-    assert texts_of(figure).count("what it sees") == 1
-
-
 def test_a_photo_taken_with_the_camera_held_sideways_is_upright(networks, tmp_path):
     picture = Image.new("RGB", (30, 40), "white")
     picture.paste("red", (0, 0, 30, 20))
@@ -168,17 +144,6 @@ def test_what_is_no_photo_is_refused_in_one_line(data, networks, tmp_path, conte
     with pytest.raises(KitError, match=r"photo\.jpg") as caught:
         classify_photo(networks, path, data)
     assert "\n" not in str(caught.value)
-
-
-def test_long_names_are_cut_and_five_of_many_classes_named(workspace, tmp_path):
-    names = {f"kind {n} with a name that is far too long for an axis": 5 for n in range(7)}
-    data = load_data(workspace, TINY, dataset=write_class_folders(tmp_path / "many", names))
-    folder = save(workspace, data, bn_cnn(7))
-    record = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-    assert len(record["data"]["class_names"]) == 7
-    figure = classify_photo(load_trained(workspace, load_results(workspace)), "", data)
-    labels = [text.get_text() for text in figure.axes[2].get_yticklabels()]
-    assert len(labels) == 5 and max(map(len, labels)) <= 24
 
 
 # Grad-CAM on networks whose answer is known

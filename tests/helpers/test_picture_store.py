@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from helpers.errors import KitError
 from helpers.lib import picture_store, pictures
 from helpers.lib.picture_store import PictureStore
 from helpers.lib.pictures import decode
@@ -78,16 +77,6 @@ def test_a_second_notebook_decodes_nothing(paths, tmp_path, everything_to_disk, 
     assert len(decoded) == 4
 
 
-def test_many_small_pictures_are_kept_on_disk_too(paths, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr(picture_store, "MANY", 3)
-    monkeypatch.setattr(picture_store, "SPARE_DISK", 0)
-    for _ in range(2):
-        store_of(paths, tmp_path / "decoded")[0]
-    assert len(decoded) == len(paths)
-    store_of(paths[:3], tmp_path / "few")[0]
-    assert not (tmp_path / "few").exists()
-
-
 @pytest.mark.parametrize("change", ["content", "date", "size"])
 def test_changed_pictures_are_decoded_anew(paths, tmp_path, everything_to_disk, decoded, change):
     folder = tmp_path / "decoded"
@@ -129,29 +118,6 @@ def test_a_file_deleted_meanwhile_is_not_missed(paths, tmp_path, everything_to_d
     assert len(files(folder)) == 1
 
 
-def test_two_processes_do_not_delete_each_others_file_for_ever(
-    paths, tmp_path, everything_to_disk, decoded
-):
-    """Two seeds make other splits of one data set, under one name."""
-    one, other = (store_of(some, tmp_path / "decoded") for some in (paths, paths[:3]))
-    for _ in range(5):
-        assert torch.equal(one[2], other[2])
-    assert len(decoded) <= 4 + 3 + 4
-
-
-@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="asks Linux what is mapped")
-def test_pictures_that_were_looked_at_do_not_add_up_in_memory(paths, tmp_path, everything_to_disk):
-    store = store_of(paths, tmp_path / "decoded")
-    picture = store[0]
-    assert ".pixels" in Path("/proc/self/maps").read_text()
-    for index in range(4):
-        picture = store[index]
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    assert sum(line.endswith(".pixels") for line in lines) == 1
-    del picture
-    assert ".pixels" not in Path("/proc/self/maps").read_text()
-
-
 def test_without_room_on_the_disk_memory_is_used(paths, tmp_path, everything_to_disk, monkeypatch):
     monkeypatch.setattr(picture_store, "SPARE_DISK", 1e30)
     folder = tmp_path / "decoded"
@@ -161,25 +127,6 @@ def test_without_room_on_the_disk_memory_is_used(paths, tmp_path, everything_to_
     blocked.touch()
     monkeypatch.setattr(picture_store, "SPARE_DISK", 0)
     assert torch.equal(store_of(paths, blocked / "decoded")[0], decode(paths[0], 20))
-
-
-def test_a_damaged_picture_leaves_no_file(paths, tmp_path, everything_to_disk):
-    folder = tmp_path / "decoded"
-    store = store_of(paths, folder)
-    paths[2].write_bytes(paths[2].read_bytes()[:-300])
-    with pytest.raises(KitError, match=r"1 of 4 pictures .*2\.png"):
-        store[0]
-    assert not files(folder)
-
-
-def test_a_picture_of_a_store_on_disk_may_be_changed_without_harm(
-    paths, tmp_path, everything_to_disk
-):
-    folder = tmp_path / "decoded"
-    first = store_of(paths, folder)
-    expected = first[0].clone()
-    first[0].zero_()
-    assert torch.equal(store_of(paths, folder)[0], expected)
 
 
 class Enlarged(Dataset):

@@ -26,7 +26,7 @@ from helpers import (
     save_result,
     train_model,
 )
-from helpers.comparison import Table, class_accuracy, confused_pairs
+from helpers.comparison import class_accuracy, confused_pairs
 from helpers.errors import WriteError
 from helpers.lib.files import only_writer, read_json, sha256
 from helpers.lib.records import RECORD, record_fault
@@ -128,8 +128,26 @@ def test_results_come_in_the_order_of_the_notebooks_and_own_ones_after(saved):
     assert run.method == "bn_cnn"
 
 
-@pytest.mark.parametrize("recipe", [{}, {"method": ""}, {"method": "../up"}, {"method": 7}])
-def test_a_recipe_needs_a_name(saved, recipe):
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        "",
+        "  ",
+        7,
+        "/root",
+        "../up",
+        "a/../../b",
+        "a/..",
+        "a//b",
+        ".hidden",
+        "a\\..\\b",
+        "C:x",
+    ],
+)
+@pytest.mark.parametrize("key", ["method", "folder"])
+def test_a_result_has_a_plain_name_below_the_results_folder(saved, key, name):
+    recipe = {"method": "net", key: name} if key == "folder" and name else {"method": name}
     with pytest.raises(KitError, match="give it a name"):
         save(saved, recipe=recipe)
     assert not saved[0].results_dir.exists()
@@ -328,12 +346,6 @@ def test_the_comparison_says_what_the_records_say():
         "vectors, ffffff",
         "vectors, eeeeee",
     ]
-
-
-def test_tables_print_themselves_aligned():
-    table = Table([{"a": "1", "long name": "2"}, {"a": "three", "long name": ""}])
-    assert str(table) == "a      long name\n-----  ---------\n1      2\nthree"
-    assert str(Table(empty="nothing")) == "nothing" and Table() == []
 
 
 def test_confused_pairs_count_both_ways_and_the_more_frequent_first():

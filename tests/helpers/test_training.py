@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 import weakref
 
 import pytest
@@ -18,9 +17,8 @@ import helpers
 from helpers import KitError, compute_features, evaluate, freeze, resnet18, train_model
 from helpers.data import Data
 from helpers.lib.datasets import ids_of
-from helpers.lib.memory import is_out_of_memory
 from helpers.scores import accuracy_interval
-from helpers.training import TrainingRun, epochs_without_gain
+from helpers.training import TrainingRun
 from tools.tiny import vector_data
 
 
@@ -118,26 +116,10 @@ def test_two_runs_with_one_seed_are_equal_bit_for_bit(data):
     assert equal(*states)
 
 
-@pytest.mark.parametrize(
-    ("accuracies", "min_delta", "epochs"),
-    [
-        ([0.1, 0.2, 0.3], 0.0, 0),
-        ([0.3, 0.2, 0.3], 0.0, 2),
-        ([0.3, 0.31, 0.32, 0.33], 0.02, 0),
-        ([0.3, 0.31, 0.32], 0.02, 2),
-        ([], 0.0, 0),
-    ],
-)
-def test_epochs_without_gain_ask_for_more_than_the_smallest(accuracies, min_delta, epochs):
-    history = [{"val_accuracy": accuracy} for accuracy in accuracies]
-    assert epochs_without_gain(history, min_delta) == epochs
-
-
 def test_patience_stops_early_and_keeps_the_best():
     model, data = linear(), vector_data(noise=0.1)
     run = train(model, data, num_epochs=40, patience=2)
     assert run.num_epochs < 40
-    assert epochs_without_gain(run.history, 0.0) == 2
     assert run.best_epoch == run.num_epochs - 2
 
 
@@ -171,24 +153,6 @@ def test_the_settings_are_those_with_which_it_ran():
     assert (run.settings["device"], run.settings["precision"]) == ("cpu", "float32")
 
 
-class Slow(TensorDataset):
-    """Samples that take a while to be had."""
-
-    def __getitem__(self, index):
-        time.sleep(0.01)
-        return super().__getitem__(index)
-
-
-def test_seconds_are_told_apart():
-    data = vector_data(sizes=(12, 6, 6))
-    slow = DataLoader(Slow(*data.train.dataset.tensors), batch_size=4)
-    run = train(linear(), data.with_loaders(train=slow), num_epochs=2)
-    assert run.seconds["loading"] > 0.2 > run.seconds["evaluation"]
-    for name in ("training", "loading", "evaluation"):
-        assert run.seconds[name] == sum(row[f"{name}_seconds"] for row in run.history)
-    assert run.training_seconds == run.seconds["training"] + run.seconds["loading"]
-
-
 def test_the_table_says_what_its_numbers_are_about(cnn, data, capsys):
     optimizer = torch.optim.SGD(cnn.parameters(), lr=0.05)
     noted = dataclasses.replace(data, note="drawn")
@@ -205,7 +169,7 @@ def test_a_schedule_of_another_length_is_refused(length):
     model, data = linear(), vector_data()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
     scheduler = OneCycleLR(optimizer, 0.1, total_steps=length)
-    with pytest.raises(KitError, match=f"schedule is {length} steps long, but the run is 14") as e:
+    with pytest.raises(KitError, match=f"has {length} of its {length} steps left, .* 14 ") as e:
         train_model(model, data, nn.CrossEntropyLoss(), optimizer, scheduler, num_epochs=2)
     assert ('step_scheduler="epoch"' in str(e.value)) == (length == 2)
 
@@ -242,8 +206,8 @@ def foreign_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     ("outputs", "options", "message"),
     [
         (3, {"num_epochs": 0}, "num_epochs=0: use at least 1"),
-        (2, {}, "label 2 is beyond the head's 2 outputs: build the model with num_classes=3"),
-        (7, {}, r"7 outputs for 3 classes \(its first loss would be near ln 7 = 1.95\)"),
+        (2, {}, "2 outputs for 3 classes: build the model with num_classes=3"),
+        (7, {}, "7 outputs for 3 classes: build the model with num_classes=3"),
         (3, {"step_scheduler": "step"}, 'step_scheduler=\'step\': use "batch" or "epoch"'),
         (3, {"optimizer": foreign_optimizer}, "1 of the optimizer's 3 tensors belong to another"),
         (3, {"scheduler": ReduceLROnPlateau}, "ReduceLROnPlateau watches val loss"),
@@ -302,12 +266,6 @@ def test_a_score_counts_every_sample_and_every_class():
     assert "accuracy 66.7% (4/6), 95 % interval 30.0% to 90.3%; top-5 " in str(score)
 
 
-def test_top_5_of_few_classes_is_1_and_not_told():
-    loader = DataLoader(TensorDataset(torch.randn(9, 3), torch.arange(9) % 3), batch_size=4)
-    score = helpers.test(nn.Identity(), loader)
-    assert score.top5 == 1 and "top-5" not in str(score)
-
-
 def test_a_label_without_a_column_is_refused():
     loader = DataLoader(TensorDataset(torch.randn(4, 3), torch.tensor([0, 1, 2, 3])))
     with pytest.raises(KitError, match="label 3 has no column in 3 logits"):
@@ -323,10 +281,6 @@ def test_the_interval_is_wilsons(total):
         half = z / (1 + z**2 / total) * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
         low, high = accuracy_interval(correct, total)
         assert (low, high) == pytest.approx((middle - half, middle + half), abs=1e-9)
-
-
-def test_pytest_does_not_take_the_kits_test_for_one():
-    assert helpers.test.__test__ is False
 
 
 # Features
@@ -399,13 +353,6 @@ TOO_MUCH = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "text"), TOO_MUCH)
-def test_out_of_memory_is_recognised(kind, text):
-    assert is_out_of_memory(kind(text))
-    assert not is_out_of_memory(KitError(text))
-    assert not is_out_of_memory(RuntimeError("mat1 and mat2"))
-
-
 class Hungry(nn.Linear):
     """A layer that finds no memory when its batch is too large, in train mode or always."""
 
@@ -434,8 +381,3 @@ def test_out_of_memory_frees_what_it_held_and_says_what_to_change(only_training)
         caught
     )  # it is still there
     assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_other_errors_are_left_as_they_are():
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        train(Hungry(RuntimeError, "mat1 and mat2", only_training=True), vector_data())
