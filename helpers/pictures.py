@@ -57,36 +57,41 @@ class Pictures(Dataset):
         self.transform, self.plain_transform = transform, plain_transform
         self.normalization = normalization
         self.targets = torch.tensor(labels, dtype=torch.int64)
-        # The number of the epoch, then how often each picture was seen in it. Shared, because
-        # workers have copies of the data set.
-        self._seen = torch.zeros(len(self.ids) + 1, dtype=torch.int64).share_memory_()
+        # A seed for each picture in this epoch, and how often it was seen. Shared, because workers
+        # have copies of the data set.
+        self._seeds, self._seen = torch.zeros((2, len(self.ids)), dtype=torch.int64).share_memory_()
+        self.set_epoch(0)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, index: int | list[int]) -> tuple[torch.Tensor, Any]:
         if isinstance(index, list):
-            images = torch.stack([self._transformed(one) for one in index])
+            images = torch.stack(self._transformed(index))
             return normalize(images, self.normalization), self.targets[index]
-        image = self._transformed(range(len(self))[index])
+        (image,) = self._transformed([range(len(self))[index]])
         return normalize(image, self.normalization), int(self.targets[index])
 
-    def _transformed(self, index: int) -> torch.Tensor:
-        """A picture after its transform, uint8, with the randomness that is its own."""
-        epoch, seen = int(self._seen[0]), int(self._seen[index + 1])
-        self._seen[index + 1] = seen + 1
-        seed = np.random.SeedSequence((epoch, index, seen)).generate_state(1, np.uint64)
-        before = torch.get_rng_state()
-        torch.default_generator.manual_seed(int(seed[0]))
+    def _transformed(self, indices: list[int]) -> list[torch.Tensor]:
+        """Pictures after their transform, uint8, each with the randomness that is its own."""
+        if self.transform is self.plain_transform:
+            return [self.transform(self.picture(index)) for index in indices]
+        seeds, seen = self._seeds.numpy(), self._seen.numpy()
+        images, before = [], torch.get_rng_state()
         try:
-            return self.transform(self.picture(index))
+            for index in indices:
+                torch.default_generator.manual_seed(int(seeds[index] + seen[index]))
+                seen[index] += 1
+                images.append(self.transform(self.picture(index)))
         finally:
             torch.set_rng_state(before)
+        return images
 
     def set_epoch(self, epoch: int) -> None:
         """Begin an epoch: any whole number from 0 on, by which pictures are augmented anew."""
+        seeds = np.random.SeedSequence(epoch).generate_state(len(self), np.uint64) >> 2
+        self._seeds.copy_(torch.from_numpy(seeds.astype(np.int64)))
         self._seen.zero_()
-        self._seen[0] = epoch
 
     @property
     def paths(self) -> list[Path]:
@@ -100,7 +105,7 @@ class Pictures(Dataset):
     def plain(self) -> Pictures:
         """The same pictures as val and test see theirs, without augmentation."""
         other = copy.copy(self)
-        other.transform, other._seen = self.plain_transform, self._seen.clone().share_memory_()
+        other.transform = self.plain_transform
         return other
 
 

@@ -201,13 +201,9 @@ def make_record(
         },
         "val": {"accuracy": run.best_val_accuracy, "epoch": run.best_epoch},
         "test": {
-            "correct": score.correct,
-            "total": score.total,
-            "accuracy": score.accuracy,
+            **{name: getattr(score, name) for name in ("correct", "total", "accuracy")},
             "interval": list(score.interval),
-            "top5": score.top5,
-            "loss": score.loss,
-            "seconds": score.seconds,
+            **{name: getattr(score, name) for name in ("top5", "loss", "seconds")},
         },
         "epochs": run.num_epochs,
         "trained": run.ended,
@@ -216,8 +212,7 @@ def make_record(
         "seconds": run.seconds,
         "training_seconds": run.training_seconds,
         "weights": {
-            "kind": getattr(model, "weights_kind", "not stated"),
-            "source": getattr(model, "weights_source", "not stated"),
+            name: getattr(model, f"weights_{name}", "not stated") for name in ("kind", "source")
         },
         "parameters": {"total": counts["total"], "trainable": counts["trainable"]},
         "recipe": dict(settings),

@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 import scipy
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import (
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+)
 
 from helpers.data import Data
 from helpers.errors import KitError
@@ -120,15 +126,18 @@ def in_order(loader: DataLoader) -> tuple[DataLoader, list[str]]:
             loader = loader_like(loader, loader.dataset)
             loader.sampler.shuffle = False  # type: ignore[attr-defined]
         return loader, ids_of(loader.dataset)
-    if isinstance(loader.sampler, RandomSampler) and not loader.sampler.replacement:
+    every = isinstance(loader.sampler, RandomSampler) and not loader.sampler.replacement
+    if every or isinstance(loader.sampler, SubsetRandomSampler):
+        some = sorted(getattr(loader.sampler, "indices", ()))
         loader = DataLoader(
-            loader.dataset,
+            loader.dataset if every else Subset(loader.dataset, some),
             batch_size=loader.batch_size,
             collate_fn=loader.collate_fn,
             num_workers=loader.num_workers,
         )
-    is_whole = isinstance(loader.sampler, SequentialSampler) and not loader.drop_last
-    return loader, ids_of(loader.dataset) if is_whole else []
+    if isinstance(loader.sampler, SequentialSampler) and not loader.drop_last:
+        return loader, ids_of(loader.dataset)
+    return loader, []
 
 
 def score_of(

@@ -55,6 +55,7 @@ def execute_notebook(
         startup_timeout=START_SECONDS,
         iopub_timeout=OUTPUT_SECONDS,
         record_timing=False,
+        shutdown_kernel="immediate",  # it has nothing left to do, and a busy one would not listen
     )
     client.reset_execution_trackers()
     search = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -66,14 +67,10 @@ def execute_notebook(
     }
     try:
         with client.setup_kernel(cwd=str(path.parent), env=environment):
-            try:
-                for number, cell in enumerate(cells, start=1):
-                    bar.set_description(f"{path.stem}, cell {number}/{len(cells)} ")
-                    client.execute_cell(cell, notebook.cells.index(cell), execution_count=number)
-                    bar.update()
-            except BaseException:
-                client.shutdown_kernel = "immediate"  # a busy kernel would not listen
-                raise
+            for number, cell in enumerate(cells, start=1):
+                bar.set_description(f"{path.stem}, cell {number}/{len(cells)} ")
+                client.execute_cell(cell, notebook.cells.index(cell), execution_count=number)
+                bar.update()
     except (CellExecutionError, DeadKernelError) as error:
         fault = "the kernel died; the memory may have run out"
         if isinstance(error, CellExecutionError):

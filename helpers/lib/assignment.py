@@ -15,10 +15,9 @@ KEPT = {"student": "student id", "dataset": "name of a data set"}
 
 def remember_student(student: str | None, results_dir: Path) -> str | None:
     """Keep the id in assignment.json, so that it is typed once; without one, read it there."""
-    known = read_assignment(results_dir).get("student")
-    if student is None or str(student).strip() in ("", known):
-        return known
-    student = str(student).strip()
+    student = str(student or "").strip()
+    if not student:
+        return read_assignment(results_dir).get("student")
     remember(results_dir, "student", student)
     return student
 

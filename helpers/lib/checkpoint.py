@@ -281,13 +281,12 @@ class Checkpoint:
         return f"in epoch {min(len(self.history) + 1, self.num_epochs)} of {self.num_epochs}"
 
     def _how_to_go_on(self) -> str:
-        best, start = self.best, "stopped " + self._how_far()
+        best = self.best
+        model = "its first weights" if self.folder else "the weights of this moment"
         if best.epoch:
-            so_far = f"its best weights so far, of epoch {best.epoch} ({best.accuracy:.1%} on val)"
-        else:
-            so_far = "its first weights" if self.folder else "the weights of this moment"
+            model = f"its best weights so far, of epoch {best.epoch} ({best.accuracy:.1%} on val)"
         go_on = "Run this again to go on from there. " if self.folder and not self.told else ""
-        return f"{start}. {go_on}The model has {so_far}"
+        return f"stopped {self._how_far()}. {go_on}The model has {model}"
 
 
 def check_finished(model: nn.Module) -> None:

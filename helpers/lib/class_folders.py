@@ -92,7 +92,7 @@ def list_class_folders(
     return Listing(
         folder.name,
         classes,
-        complete_splits(files, seed, fractions, classes),
+        complete_splits(files, seed, classes, fractions),
         folder,
         left_out=tuple(left_out),
         picture_sizes=sizes,
@@ -174,17 +174,14 @@ def _no_pictures(folder: Path, unusable: Mapping[Path, str], root: Path) -> str:
 def complete_splits(
     files: Mapping[str, Pairs],
     seed: int,
+    class_names: Sequence[str],
     fractions: Mapping[str, float] = FRACTIONS,
-    class_names: Sequence[str] | None = None,
 ) -> dict[str, Pairs]:
     """Divide each part named like "train+val" into its splits, class by class."""
     splits: dict[str, Pairs] = {}
     for part, (paths, labels) in files.items():
         names = part.split("+")
-        if len(names) == 1:
-            splits[part] = (paths, labels)
-            continue
-        parts = stratified_split(labels, names, seed, fractions, class_names)
+        parts = stratified_split(labels, names, seed, class_names, fractions)
         for name, chosen in zip(names, parts, strict=True):
             splits[name] = ([paths[i] for i in chosen], [labels[i] for i in chosen])
     return {split: splits[split] for split in FRACTIONS}
@@ -199,28 +196,28 @@ def stratified_split(
     labels: Sequence[int],
     names: Sequence[str],
     seed: int,
-    fractions: Mapping[str, float] = FRACTIONS,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str],
+    fractions: Mapping[str, float],
 ) -> list[list[int]]:
-    """Indices for each of `names`, so that each class has the same fraction in every split.
+    """Sorted indices for each of `names`, so that each class has the same fraction in every split.
 
     `seed` decides which sample goes where; every split gets at least one of each class, and
     `KitError` is raised when a class has too few.
     """
     rng, of_label = np.random.default_rng(seed), np.asarray(labels)
     chosen: list[list[int]] = [[] for _ in names]
-    total = sum(fractions[name] for name in names)
+    total = sum(fractions.get(name, 0) for name in names)
     for label in np.unique(of_label):
         members = rng.permutation(np.flatnonzero(of_label == label))
         if len(members) < len(names):
-            name = label if class_names is None else repr(class_names[label])
             raise KitError(
-                f"class {name} has {len(members)} picture{'s' * (len(members) != 1)}, too few to "
-                f"have one in each of {', '.join(names)}: add pictures, or remove the class"
+                f"class {class_names[label]!r} has {len(members)} "
+                f"picture{'s' * (len(members) != 1)}, too few to have one in each of "
+                f"{', '.join(names)}: add pictures, or remove the class"
             )
         # Every split but the first gets its fraction and at least one; the first gets the rest.
         sizes = [max(1, int(len(members) * fractions[name] / total)) for name in names[1:]]
-        *others, rest = np.split(members, np.cumsum(sizes))
+        *others, rest = np.split(members, np.cumsum(sizes, dtype=int))
         for indices, group in zip(chosen, [rest, *others], strict=True):
             indices += group.tolist()
     return [sorted(indices) for indices in chosen]

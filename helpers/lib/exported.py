@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 from pathlib import Path
 from typing import Any
@@ -38,26 +39,27 @@ class WithMaps(nn.Module):
 
 def choose_cam_layer(model: nn.Module, images: torch.Tensor) -> str:
     """The name of the last layer whose maps have at least 4 x 4 places; "" when none has maps."""
-    found: dict[str, int] = {}
+    sides: dict[str, int] = {}
 
-    def note(name: str) -> Any:
-        def hook(layer: nn.Module, _inputs: Any, output: Any) -> None:
-            is_padding = type(layer).__module__ == "torch.nn.modules.padding"  # finds nothing
-            if isinstance(output, torch.Tensor) and output.dim() == 4 and not is_padding:
-                found.pop(name, None)
-                found[name] = min(output.shape[-2:])
+    def note(name: str, layer: nn.Module, _inputs: Any, output: Any) -> None:
+        is_padding = type(layer).__module__ == "torch.nn.modules.padding"  # finds nothing
+        if isinstance(output, torch.Tensor) and output.dim() == 4 and not is_padding:
+            sides.pop(name, None)  # to the end
+            sides[name] = min(output.shape[-2:])
 
-        return hook
-
-    hooks = [layer.register_forward_hook(note(name)) for name, layer in model.named_modules()]
+    hooks = [
+        layer.register_forward_hook(functools.partial(note, name))
+        for name, layer in model.named_modules()
+        if name
+    ]
     try:
         with torch.no_grad(), in_eval_mode(model):
             model(images)
     finally:
-        for one in hooks:
-            one.remove()
-    large = [name for name, side in found.items() if name and side >= FEWEST_PLACES]
-    return (large or [name for name in found if name] or [""])[-1]
+        for hook in hooks:
+            hook.remove()
+    large = [name for name, side in sides.items() if side >= FEWEST_PLACES]
+    return (large or list(sides) or [""])[-1]
 
 
 def export_network(

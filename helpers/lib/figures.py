@@ -95,9 +95,10 @@ def as_array(picture: torch.Tensor) -> np.ndarray:
 
 def small(picture: torch.Tensor, side: int = 110) -> torch.Tensor:
     """A picture no larger than a grid shows it, which keeps notebooks small."""
-    if min(picture.shape[-2:]) <= side:
+    shortest = min(picture.shape[-2:])
+    if shortest <= side:
         return picture
-    shape = [round(length * side / min(picture.shape[-2:])) for length in picture.shape[-2:]]
+    shape = [round(length * side / shortest) for length in picture.shape[-2:]]
     scaled = nn.functional.interpolate(
         picture[None].float(), shape, mode="bilinear", antialias=True
     )

@@ -17,14 +17,13 @@ MINI_NOTE = "drawn flowers (mini profile), not photographs"
 def flowers102_is_present(data_dir: Path) -> bool:
     """Whether all of Flowers102 is below `data_dir`; raises `KitError` when only a part is."""
     folder = data_dir / "flowers-102"
-    if not folder.is_dir() or not any(map(_counts, folder.iterdir())):
-        return False
+    inside = folder.iterdir() if folder.is_dir() else ()
+    if all(path.name.startswith(".") or path.suffix == ".part" for path in inside):
+        return False  # nothing, or what a download works with
     missing = [name for name in LABEL_FILES if not (folder / name).is_file()]
-    pictures = folder / "jpg"
-    there = {path.name for path in pictures.iterdir()} if pictures.is_dir() else set()
-    wanted = [f"image_{number:05d}.jpg" for number in range(1, NUM_PICTURES + 1)]
-    absent = [name for name in wanted if name not in there]
-    if absent:
+    there = {path.name for path in folder.glob("jpg/*")}
+    wanted = (f"image_{number:05d}.jpg" for number in range(1, NUM_PICTURES + 1))
+    if absent := [name for name in wanted if name not in there]:
         names = ", ".join(absent[:3]) + (", ..." if len(absent) > 3 else "")
         missing.append(f"{len(absent):,} of {NUM_PICTURES:,} pictures in jpg/ ({names})")
     if missing:
@@ -33,11 +32,6 @@ def flowers102_is_present(data_dir: Path) -> bool:
             "`python -m coursekit download` to complete it, or set KIT_PROFILE=mini to go without"
         )
     return True
-
-
-def _counts(path: Path) -> bool:
-    """Whether a file is one of the data set, and not what a download works with."""
-    return not path.name.startswith(".") and path.suffix != ".part"
 
 
 class DrawnFlowers(Flowers102):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -54,10 +55,16 @@ def check_before_training(
             f"the network gives a tensor of shape {tuple(logits.shape)}: it must be logits, "
             "(batch, classes)"
         )
-    if (outputs := logits.shape[1]) != num_classes:
+    if (outputs := logits.shape[1]) < num_classes:
         raise KitError(
-            f"the network has {outputs} outputs for {num_classes} classes: build the model with "
-            f"num_classes={num_classes}, and see that its new head is in use"
+            f"label {num_classes - 1} is beyond the head's {outputs} outputs: "
+            f"build the model with num_classes={num_classes}"
+        )
+    if outputs > num_classes:
+        raise KitError(
+            f"the network has {outputs} outputs for {num_classes} classes (its first "
+            f"loss would be near ln {outputs} = {math.log(outputs):.2f}): "
+            "its new head is not in use, or num_classes is wrong"
         )
     return float(criterion(logits, labels.to(device)))
 
@@ -77,12 +84,12 @@ def check_schedule(
         return
     used = getattr(scheduler, "last_epoch", 0)
     steps = {"batch": num_epochs * batches, "epoch": num_epochs}
-    if length - used != steps[step_scheduler]:
+    if (left := length - used) != steps[step_scheduler]:
+        has = f"has {left} of its {length} steps left" if used else f"is {length} steps long"
         other = "epoch" if step_scheduler == "batch" else "batch"
-        hint = f'; or use step_scheduler="{other}"' if length - used == steps[other] else ""
+        hint = f'; or use step_scheduler="{other}"' if left == steps[other] else ""
         raise KitError(
-            f"the schedule has {length - used} of its {length} steps left, but the run takes "
-            f"{steps[step_scheduler]} ({num_epochs} epochs of {batches} batches, a step after each "
-            f"{step_scheduler}): a schedule must be as long as its run, and made anew for each"
-            f"{hint}"
+            f"the schedule {has}, but the run is {steps[step_scheduler]} ({num_epochs} epochs of "
+            f"{batches} batches, a step after each {step_scheduler}): a schedule must be as long "
+            f"as its run, and made anew for each{hint}"
         )

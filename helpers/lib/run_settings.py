@@ -61,24 +61,19 @@ def settings_of_run(
 
 def batch_size_of(loader: DataLoader) -> int | None:
     """The size of a loader's batches, however it makes them; None when it does not tell."""
-    for part in (loader, loader.batch_sampler, loader.sampler):
-        size = getattr(part, "batch_size", None)
-        if size is not None:
-            return int(size)
-    return None
+    parts = (loader, loader.batch_sampler, loader.sampler)
+    return next(filter(None, (getattr(part, "batch_size", None) for part in parts)), None)
 
 
 def flat(settings: Any, name: str = "") -> dict[str, str]:
     """Nested settings as texts under names such as "optimizer.groups.1.lr"."""
-    if isinstance(settings, dict):
-        pairs = settings.items()
-    elif isinstance(settings, list):
-        pairs = {str(number): one for number, one in enumerate(settings, start=1)}.items()
-    else:
+    if isinstance(settings, list):
+        settings = dict(enumerate(settings, start=1))
+    if not isinstance(settings, dict):
         return {name: str(settings)}
     found: dict[str, str] = {}
-    for key, value in pairs:
-        found |= flat(value, f"{name}.{key}" if name else key)
+    for key, value in settings.items():
+        found |= flat(value, f"{name}.{key}" if name else str(key))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -80,9 +81,10 @@ def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: in
 def _own_folder(dataset: str | Path, data_dir: Path) -> Path:
     """A student's own folder: absolute, or below the data folder or that of the kit."""
     name = str(dataset).strip()
-    for base in (data_dir, ROOT) if name else ():
-        if (folder := base / Path(name).expanduser()).is_dir():
-            return folder
+    with contextlib.suppress(RuntimeError):  # "~nobody" has no home
+        for base in (data_dir, ROOT) if name else ():
+            if (folder := base / Path(name).expanduser()).is_dir():
+                return folder
     known = ", ".join([FLOWERS, *TORCHVISION_SETS])
     raise KitError(
         f"no data set {str(dataset)!r}: use one of {known}, or a folder of class folders that is "
@@ -178,7 +180,7 @@ def _torchvision_set(name: str, data_dir: Path, seed: int) -> Listing:
     return Listing(
         name,
         list(first.classes),
-        complete_splits(files, seed, class_names=first.classes),
+        complete_splits(files, seed, first.classes),
         Path(first.root),
         hint=f"Delete that folder, then run `python -m coursekit download --dataset {name}`",
         made_splits=made_splits(files),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from helpers import count_parameters, freeze
+from helpers import count_parameters
 from lib import (
     count_macs,
     decay_groups,
@@ -60,14 +60,6 @@ def test_macs_are_those_of_convolutions_and_linear_layers():
     assert model.training and not model[1].training
     assert count_macs(newnet(), 224) == 640_815_488
     assert count_parameters(newnet())["total"] == 179_980_390
-
-
-def test_counts_of_the_other_two():
-    assert count_parameters(five_block_cnn(100))["total"] == 846_308
-    model = three_conv_cnn(5)
-    assert count_parameters(model)["total"] == 119_581
-    assert model.features(torch.randn(2, 3, 32, 32)).shape == (2, 800)
-    assert count_parameters(freeze(model, keep="head"))["trainable"] == 103_173
 
 
 @pytest.mark.parametrize("build", NETS)

@@ -17,8 +17,6 @@ from lib import (
     get_extension_recipe,
     load_small,
     only_classes,
-    plot_claims,
-    plot_with_and_without,
     show_grad_cam,
 )
 from lib.data import small_train_transform
@@ -190,12 +188,6 @@ def test_each_row_is_on_both_profiles():
             assert f"{recipe.val_fraction}" in str(recipe)
 
 
-@pytest.mark.parametrize("key", [("06", "cnn", "mini"), ("07", "x", "mini"), ("07", "cnn", "x")])
-def test_unknown_rows_are_named(key):
-    with pytest.raises(KitError, match="there are 07 cnn full"):
-        get_extension_recipe(*key)
-
-
 def test_epoch_limit_holds_on_full_and_is_told(monkeypatch, capsys):
     monkeypatch.setenv("KIT_EPOCHS", "2")
     assert get_extension_recipe("07", "cnn", "mini").num_epochs == 10
@@ -249,10 +241,3 @@ def test_runs_are_recorded_apart_and_drawn(workspace, small):
         axis.get_title() for axis in show_grad_cam(model, model[0], images, labels, data).axes
     ]
     assert titles[0] == data.class_names[0] and titles[1].endswith("%") and len(titles) == 6
-
-
-def test_curves_and_claims_are_drawn():
-    (axis,) = plot_with_and_without({0: 1.0}, {0: 2.0}, xlabel="epoch", ylabel="y").axes
-    assert [line.get_label() for line in axis.lines] == ["without it", "with the fault"]
-    (axis,) = plot_claims([1.0, 2.0], {"one": (1.0, 0.1), "all": (1.5, 1.0)}, xlabel="x").axes
-    assert [text.get_text() for text in axis.get_yticklabels()] == ["2 runs", "one", "all"]

@@ -152,15 +152,6 @@ def test_the_plain_loop_learns_and_moves_the_schedule_batch_by_batch():
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.1 * 0.9**10)
 
 
-def test_the_mean_loss_is_over_samples():
-    """Batches of 6 and 2: the mean of their means would be another number."""
-    model, (vectors, labels) = nn.Linear(6, 3), (torch.randn(8, 6), torch.arange(8) % 3)
-    batches = [(vectors[:6], labels[:6]), (vectors[6:], labels[6:])]
-    loss = train_one_epoch(model, batches, torch.optim.SGD(model.parameters(), lr=0.0))
-    wanted = nn.functional.cross_entropy(model(vectors), labels)
-    assert loss == pytest.approx(wanted.item(), rel=1e-5)
-
-
 # The notebook
 
 

@@ -29,7 +29,6 @@ from helpers.training import TrainingRun
 from helpers.workspace import find_workspace
 from tools.tiny import full_disk, vector_data
 
-ROOT = Path(helpers.__file__).parents[1]
 EPOCHS, STEPS = 6, 42
 FORK = "fork" in multiprocessing.get_all_start_methods()
 
@@ -168,18 +167,6 @@ def test_stopped_at_any_step_a_run_ends_bit_for_bit_the_same(kind, step, how, tm
     said = capsys.readouterr().out
     assert f"going on with epoch {(step - 1) // 7 + 1} of 6: interrupted on " in said
     assert "anew" not in said
-
-
-def test_a_run_stopped_again_and_again_ends_the_same(tmp_path):
-    one = kernel()
-    for step in (3, 11, 12, 30):
-        stop_at(one.model, step, KeyboardInterrupt())
-    for _ in range(4):
-        with pytest.raises(Interrupted):
-            one.train(tmp_path)
-    run = one.train(tmp_path)
-    assert outcome(one.model, run) == expected()
-    assert run.resumed == 2  # in the first epoch there is nothing yet to go on from
 
 
 def test_pictures_with_augmentation_go_on_with_the_right_ones(workspace, picture_folder, tmp_path):

@@ -17,7 +17,7 @@ from helpers import efficientnet_b5, resnet18
 from helpers.errors import KitError
 from helpers.lib import flowers, weights
 from helpers.lib.flowers import MINI_FOLDER, DrawnFlowers
-from helpers.lib.weights import CLASSES, DRAWN
+from helpers.lib.weights import DRAWN
 
 SAMPLE = Path(__file__).with_name("drawn_sample.npz")  # pictures as they were before JPEG
 NETWORKS = {"resnet18": resnet18, "efficientnet_b5": efficientnet_b5}
@@ -80,32 +80,6 @@ def test_the_small_pictures_can_be_drawn_again():
         lost = np.abs(bundled - drawn).mean()  # what JPEG takes away
         assert lost < 10
         assert lost < np.abs(bundled - another).mean() / 3
-
-
-def test_target_and_source_species_share_no_kind():
-    targets, sources = draw_flowers.TARGET_SPECIES, draw_flowers.SOURCE_SPECIES
-    assert len(targets) >= 12
-    assert len(sources) == CLASSES["drawn"] >= 60
-
-    def kinds(species):
-        return {(s.form, s.petals, s.layers, s.shape, s.centre) for s in species}
-
-    assert len(kinds(sources)) == len(sources)
-    assert not kinds(targets) & kinds(sources)
-    assert len({species.name for species in (*targets, *sources)}) == len(targets) + len(sources)
-
-
-def test_a_drawing_depends_on_seed_species_and_index_only():
-    first, other = draw_flowers.SOURCE_SPECIES[:2]
-    picture = draw_flowers.draw(first, 3)
-    np.random.seed(5)
-    assert np.array_equal(picture, draw_flowers.draw(first, 3))
-    for different in (
-        draw_flowers.draw(first, 4),
-        draw_flowers.draw(first, 3, seed=1),
-        draw_flowers.draw(other, 3),
-    ):
-        assert different.shape != picture.shape or np.abs(different.astype(int) - picture).max() > 9
 
 
 # A kit that is not complete
@@ -178,50 +152,3 @@ def test_the_weights_reach_their_recorded_accuracy(name, held_out):
     model.load_state_dict(train_weights.unpack(DRAWN[name].path))
     accuracy = train_weights.accuracy(model, *held_out)
     assert accuracy == pytest.approx(DRAWN[name].accuracy, abs=0.01)  # 7 of 720: rounding
-
-
-# The script that trains them
-
-
-class Tiny(torch.nn.Sequential):
-    """A network of a few hundred parameters in the place of a large one."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            torch.nn.Conv2d(3, 4, 5, stride=4), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
-            torch.nn.Flatten(), torch.nn.Linear(4, CLASSES["drawn"]),
-        )  # fmt: skip
-
-
-@pytest.fixture
-def quick(tmp_path, monkeypatch) -> Path:
-    """The script with a tiny network, two pictures a species and two epochs; its work folder."""
-    monkeypatch.setattr(train_weights, "build", lambda name: torch.manual_seed(1) and Tiny())
-    plan = train_weights.Plan(sizes=(16, 24), lr=1e-3)
-    monkeypatch.setitem(train_weights.PLANS, "resnet18", plan)
-    noise = np.random.default_rng(0).integers(0, 255, (144, 3, 80, 80), dtype=np.uint8)
-    world = torch.from_numpy(noise), torch.arange(72).repeat_interleave(2)
-    monkeypatch.setattr(train_weights, "training_pictures", lambda work: world)
-    monkeypatch.setattr(train_weights, "held_out_pictures", lambda: world)
-    return tmp_path
-
-
-def test_pretraining_goes_on_where_it_was_stopped(quick, monkeypatch, capsys):
-    whole = train_weights.pretrain("resnet18", quick)
-    (quick / "resnet18.pt").unlink()
-    epoch = train_weights.train_epoch
-
-    def stop_in_the_second(model, optimizer, plan, number, *world):
-        if number == 1:
-            raise KeyboardInterrupt
-        epoch(model, optimizer, plan, number, *world)
-
-    monkeypatch.setattr(train_weights, "train_epoch", stop_in_the_second)
-    with pytest.raises(KeyboardInterrupt):
-        train_weights.pretrain("resnet18", quick)
-    monkeypatch.setattr(train_weights, "train_epoch", epoch)
-    capsys.readouterr()
-    resumed = train_weights.pretrain("resnet18", quick)
-    assert "1 epochs of resnet18 are done already" in capsys.readouterr().out
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, resumed.state_dict()[name])

@@ -70,13 +70,6 @@ def test_what_is_read_back_says_what_was_tested(data, cnn, networks):
         assert torch.allclose(prediction.heat, expected, atol=1e-4)
 
 
-def test_a_network_without_maps_still_says_what_it_sees(workspace, data):
-    save(workspace, data, nn.Sequential(nn.Flatten(), nn.Linear(768, 3)), "flat")
-    networks = load_trained(workspace, load_results(workspace))
-    assert predict(networks[0], data.test.dataset.paths[0]).heat is None
-    assert isinstance(compare_grad_cam(networks, data), Figure)
-
-
 def test_each_network_sees_pictures_as_it_was_trained_on_them(workspace, data, picture_folder):
     """One of 16 pixels beside one of 32, as on the full profile."""
     larger = load_data(workspace, TINY, dataset=picture_folder, size=32)

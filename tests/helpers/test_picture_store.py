@@ -97,15 +97,6 @@ def test_changed_pictures_are_decoded_anew(paths, tmp_path, everything_to_disk, 
     assert len(files(folder)) == 1 + (change == "size")
 
 
-def test_a_file_cut_short_is_written_again(paths, tmp_path, everything_to_disk, decoded):
-    folder = tmp_path / "decoded"
-    expected = store_of(paths, folder)[3].clone()
-    path = folder / files(folder)[0]
-    path.write_bytes(path.read_bytes()[:-1])
-    assert torch.equal(store_of(paths, folder)[3], expected)
-    assert len(decoded) == 8
-
-
 def test_a_file_deleted_meanwhile_is_not_missed(paths, tmp_path, everything_to_disk, decoded):
     folder = tmp_path / "decoded"
     store = store_of(paths, folder)

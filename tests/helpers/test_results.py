@@ -128,23 +128,10 @@ def test_results_come_in_the_order_of_the_notebooks_and_own_ones_after(saved):
     assert run.method == "bn_cnn"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        None,
-        "",
-        "  ",
-        7,
-        "/root",
-        "../up",
-        "a/../../b",
-        "a/..",
-        "a//b",
-        ".hidden",
-        "a\\..\\b",
-        "C:x",
-    ],
-)
+NAMES = (None, "", 7, "/root", "../up", "a/../../b", "a/..", "a//b", ".hidden", r"a\..\b", "C:x")
+
+
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("key", ["method", "folder"])
 def test_a_result_has_a_plain_name_below_the_results_folder(saved, key, name):
     recipe = {"method": "net", key: name} if key == "folder" and name else {"method": name}

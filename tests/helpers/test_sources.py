@@ -14,7 +14,6 @@ from scipy.io import savemat
 from helpers import load_data
 from helpers.errors import KitError
 from helpers.lib import flowers
-from helpers.lib.class_folders import stratified_split
 from helpers.lib.flowers import DrawnFlowers
 from helpers.lib.sources import (
     TORCHVISION_SETS,
@@ -100,14 +99,6 @@ def test_folder_that_cannot_be_used_says_why(tmp_path, counts, message):
         list_folder(write_class_folders(tmp_path / "mine", counts))
 
 
-@pytest.mark.parametrize("splits", [["train"], ["test"], ["val"], ["train", "val"]])
-def test_splits_that_are_not_enough(tmp_path, splits):
-    for split in splits:
-        write_class_folders(tmp_path / "mine" / split, {"a": 5, "b": 5})
-    with pytest.raises(KitError, match=f"has {' and '.join(splits)}/ but needs both train/ and te"):
-        list_folder(tmp_path / "mine")
-
-
 # Files that cannot be used
 
 
@@ -183,17 +174,6 @@ def test_names_that_are_no_text_are_told(tmp_path):
     (folder / os.fsdecode(b"class\xff")).mkdir()
     with pytest.raises(KitError, match=r"class folder .* is no line of text: rename 'class.udcff'"):
         list_folder(folder)
-
-
-def test_stratified_split_divides_each_class_alike_for_any_size():
-    for size in range(3, 40):
-        labels = [0] * size + [1] * 30
-        parts = stratified_split(labels, NAMES, seed=size)
-        assert sorted(index for part in parts for index in part) == list(range(size + 30))
-        counts = [sum(labels[i] == 0 for i in part) for part in parts]
-        assert min(counts) >= 1
-        for count, share in zip(counts, (0.6, 0.2, 0.2), strict=True):
-            assert abs(count - share * size) <= 2
 
 
 # Names
