@@ -244,7 +244,8 @@ def test_watched_inputs_have_a_row_for_each_training_step_and_none_for_val(data,
         run_of(cnn, data)
     assert seen.means.shape == seen.stds.shape == (2 * len(data.train), 8)
     # What leaves BatchNorm at the first step: its learned numbers are still 0 and 1.
-    assert torch.allclose(seen.means[0], torch.zeros(8), atol=1e-4)
+    # To the rounding of bfloat16, where this machine computes in that.
+    assert torch.allclose(seen.means[0], torch.zeros(8), atol=1e-2)
     assert torch.allclose(seen.stds[0], torch.ones(8), atol=1e-2)
     assert not cnn[2]._forward_pre_hooks
     state = other.state_dict()  # it learns as if it were not watched

@@ -68,7 +68,7 @@ def test_loss_and_accuracy_are_over_samples_not_over_batches(batch_size):
     for split in ("train", "val"):
         vectors, labels = data.dataloaders[split].dataset.tensors
         logits = model(vectors)
-        loss = float(nn.functional.cross_entropy(logits, labels))
+        loss = nn.functional.cross_entropy(logits, labels).item()
         right = float((logits.argmax(dim=1) == labels).double().mean())
         assert run.history[0][f"{split}_loss"] == pytest.approx(loss, rel=1e-5)
         assert run.history[0][f"{split}_accuracy"] == pytest.approx(right)
@@ -258,7 +258,7 @@ def test_a_score_counts_every_sample_and_every_class():
     assert score.predictions.tolist() == [0, 1, 1, 2, 2, 2]
     assert score.per_class[:4].tolist() == pytest.approx([1, 1, 2 / 3, 0])
     assert score.per_class[4:].isnan().all()
-    assert score.loss == pytest.approx(float(nn.functional.cross_entropy(logits, labels)))
+    assert score.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item())
     assert torch.allclose(score.probabilities.sum(dim=1), torch.ones(6))
     assert score.ids == [f"{number:05d}" for number in range(6)]
     assert "accuracy 66.7% (4/6), 95 % interval 30.0% to 90.3%; top-5 " in str(score)
