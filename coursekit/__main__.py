@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run = pkgutil.resolve_name(command) if isinstance(command, str) else command
         status = run(**options)
     except KeyboardInterrupt as error:
-        kept = "what was finished is kept; `run --resume`, `train` and `grade` go on with it"
+        kept = "what was finished is kept; `run --resume` and `train` go on with it"
         print(str(error) or f"stopped: {kept}", file=sys.stderr)
         return 130
     except Exception as error:
@@ -199,8 +199,8 @@ def _add_grade(commands: Commands) -> None:
         "export them), and write grades.csv, class.html, a feedback page a student, and tables for "
         "Canvas, Moodle and nbgrader. Without --rerun, nothing of a student's is run. Each hand-in "
         "gets a row, whatever is wrong with it. Free-text answers wait for you: read them in "
-        "class.html, fill in points.csv, and give the same command again. An interrupted run goes "
-        "on the same way.",
+        "class.html, fill in points.csv, and give the same command again: it grades all anew, and "
+        "keeps your points.",
     )
     add = grade.add_argument
     add("submissions", type=Path, help="the folder or zip of hand-ins")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from coursekit.grading.answers import questions_in
+from coursekit.grading.archive import HandInError
 from coursekit.grading.case import Case
 from coursekit.grading.cells import Notebook, parse_notebook
 from coursekit.grading.exports import write_exports
@@ -60,10 +61,13 @@ class Grader:
 
 def make_grader(rubric_path: Path | None = None) -> Grader:
     """A grader with this rubric, the instructor's own notebooks, and the labels in KIT_DATA."""
-    templates = {
-        path.name.partition("_")[0]: parse_notebook(path.name, path.read_bytes())
-        for path in select_notebooks(None)
-    }
+    try:
+        templates = {
+            path.name.partition("_")[0]: parse_notebook(path.name, path.read_bytes())
+            for path in select_notebooks(None)
+        }
+    except HandInError as error:
+        raise KitError(f"a notebook of this kit cannot be read ({error}): fetch it again") from None
     labels = known_labels(folders()[0])
     return Grader(read_rubric(rubric_path), templates, labels, code_of(templates))
 

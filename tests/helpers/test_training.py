@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SequentialSampler, Subset, TensorDataset
 
 import helpers
 from helpers import KitError, compute_features, evaluate, freeze, resnet18, train_model
@@ -51,6 +51,38 @@ def test_pictures_are_learned_from_near_ln_of_the_classes(cnn, data):
     assert run.history[-1]["train_loss"] < 0.6 * run.first_loss
     assert helpers.test(cnn, data).accuracy > 0.9
     assert run.num_epochs == len(run.history) == 8
+
+
+class Counted(TensorDataset):
+    """A data set that notes the epochs that it is told of."""
+
+    def __init__(self, *tensors: torch.Tensor) -> None:
+        super().__init__(*tensors)
+        self.epochs: list[int] = []
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+
+class CountedSampler(SequentialSampler):
+    def __init__(self, dataset: TensorDataset) -> None:
+        super().__init__(dataset)
+        self.epochs: list[int] = []
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+
+def test_a_sampler_and_a_data_set_of_ones_own_are_told_of_each_epoch():
+    data = vector_data()
+    dataset = Counted(*data.train.dataset.tensors)
+    loader = DataLoader(Subset(dataset, range(20)), batch_size=5)
+    train(linear(), {"train": loader, "val": data.val}, num_epochs=3)
+    assert dataset.epochs == [1, 2, 3]
+    sampler = CountedSampler(dataset)
+    loader = DataLoader(dataset, batch_size=5, sampler=sampler)
+    train(linear(), {"train": loader, "val": data.val}, num_epochs=3)
+    assert sampler.epochs == [1, 2, 3]  # as DistributedSampler needs it
 
 
 def test_the_first_loss_is_that_of_val_before_any_step():
