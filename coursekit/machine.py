@@ -174,7 +174,10 @@ def _pictures(dataset: str | None) -> Iterator[Finding]:
     except KitError as error:
         yield "problem", str(error)
         return
+    for note in listing.notes:
+        yield "ok", f"{listing.name}: {note}"
     for line in listing.left_out:
         yield "problem", f"left out of {listing.name}: {line}"
     classes = f"{len(listing.class_names)} classes"
-    yield "ok", f"{listing.name}: {len(paths):,} pictures of {classes} can be used"
+    sizes = ", ".join(f"{len(files):,} {split}" for split, (files, _) in listing.splits.items())
+    yield "ok", f"{listing.name}: {len(paths):,} pictures of {classes} can be used ({sizes})"

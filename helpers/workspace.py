@@ -174,6 +174,8 @@ def choose_dataset(workspace: Workspace, dataset: str | Path) -> Workspace:
     pictures = sum(len(paths) for paths, _ in listing.splits.values())
     print(f"{listing.name}: {len(listing.class_names)} classes, {pictures:,} pictures, "
           "for all six notebooks")  # fmt: skip
+    for note in listing.notes:
+        print(f"- {note}")
     return chosen
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 
 from helpers.errors import KitError
 from helpers.lib.files import sha256
-from helpers.lib.pictures import HINT, OTHER_SUFFIXES, SUFFIXES, sort_out
+from helpers.lib.pictures import HINT, SUFFIXES, looks_like_one, other_kind, sort_out
+from helpers.lib.split_folders import NOT_MEANT, find_parts, folders_in, unused
 
 Pairs = tuple[list[Path], list[int]]  # pictures and their labels
 FRACTIONS: Mapping[str, float] = {"train": 0.6, "val": 0.2, "test": 0.2}  # of splits that are made
@@ -31,6 +33,7 @@ class Listing:
     side: int = 0  # pixels of square pictures that are kept as they are; 0: all sizes
     made_splits: tuple[str, ...] = ()  # the splits that the data set does not bring
     all_sizes: Mapping[str, int] = field(default_factory=dict)  # if mini takes a few of each split
+    notes: tuple[str, ...] = ()  # which folder was taken for what, where that was to be decided
 
     def named_labels(self) -> dict[str, list[tuple[str, int]]]:
         """The (picture id, label) pairs of every split."""
@@ -45,21 +48,14 @@ def list_class_folders(
 ) -> Listing:
     """List a folder of class folders, or of train/, val/ and test/ that hold class folders.
 
-    Missing splits are made by `seed`, of `fractions`. Of a student's own folder (`is_own`) files
+    The splits may have other names, see `find_parts`; missing ones are made by `seed`, of
+    `fractions`. Of a student's own folder (`is_own`) files
     that cannot be used, and copies, are left out; in a published set the former are an error.
     Raises `KitError` when it is no such folder, and when a class has too few pictures.
     """
-    found = {split: folder / split for split in FRACTIONS if (folder / split).is_dir()}
-    if found and not {"train", "test"} <= set(found):
-        raise KitError(f"{folder} has {' and '.join(found)}/ but needs both train/ and test/")
-    tops = found or {"train+val+test": folder}
-    if found and "val" not in found:
-        tops = {"train+val": found["train"], "test": found["test"]}
-    inside = [path for top in tops.values() if top.is_dir() for path in top.iterdir()]
-    classes = sorted(
-        {path.name for path in inside
-         if path.is_dir() and not path.name.startswith((".", "__MACOSX"))}
-    )  # fmt: skip
+    parts = find_parts(folder)
+    tops = parts.tops
+    classes = sorted({path.name for top in tops.values() for path in folders_in(top)})
     if len(classes) < 2:
         raise KitError(
             f"{folder} has {len(classes)} class folder{'s' * (len(classes) != 1)}: "
@@ -71,6 +67,9 @@ def list_class_folders(
         )
     unusable: dict[Path, str] = {}
     files: dict[str, Pairs] = {}
+    if is_own:
+        class_folders = [top / name for top in tops.values() for name in classes]
+        unusable |= _in_no_class(folder, class_folders)
     for part, top in tops.items():
         of_class = [_pictures_below(top / name, unusable) for name in classes]
         labels = [label for label, paths in enumerate(of_class) for _ in paths]
@@ -97,23 +96,39 @@ def list_class_folders(
         left_out=tuple(left_out),
         picture_sizes=sizes,
         made_splits=made_splits(files),
+        notes=parts.notes,
     )
 
 
+def _in_no_class(folder: Path, class_folders: list[Path]) -> dict[Path, str]:
+    """The folders with pictures that belong to no class, and single ones, with the reason."""
+    counts = Counter(path.parent for path in unused(folder, class_folders) if looks_like_one(path))
+    return {
+        where: f"{count:,} picture{'s' * (count != 1)} in no class folder of any split"
+        for where, count in counts.items()
+    }
+
+
 def _pictures_below(folder: Path, unusable: dict[Path, str]) -> list[Path]:
-    """The picture files below a folder; what might be meant as one and is none is `unusable`."""
+    """The picture files below a folder; what might be meant as one and is none is `unusable`.
+
+    By their endings, and without a known one by their first bytes: phones and browsers write
+    `.jfif`, `.JPG_large`, or no ending at all.
+    """
     found = []
     for path in sorted(folder.rglob("*")):  # follows no link to a folder
-        kind = path.suffix.lower()
-        if path.is_dir() or any(part.startswith(".") for part in path.relative_to(folder).parts):
+        parts = path.relative_to(folder).parts
+        if path.is_dir() or any(part.startswith(NOT_MEANT) for part in parts):
             continue
-        if kind in OTHER_SUFFIXES:
-            unusable[path] = f"{kind} is not read: save it as JPEG or PNG"
-        elif kind in SUFFIXES and not path.is_file():
+        if fault := other_kind(path):
+            unusable[path] = fault
+        elif path.suffix.lower() in SUFFIXES and not path.is_file():
             unusable[path] = "no regular file, or a link that leads nowhere"
-        elif kind in SUFFIXES and not _is_text(path.name):
+        elif not looks_like_one(path):
+            continue
+        elif not _is_text(path.name):
             unusable[path] = "its name is no line of text: rename it"
-        elif kind in SUFFIXES:
+        else:
             found.append(path)
     return found
 

@@ -22,6 +22,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", "
 # Pictures, too, but of kinds that are not read on every machine.
 OTHER_SUFFIXES = (".heic", ".heif", ".avif", ".jxl", ".jp2", ".svg", ".psd", ".dng", ".cr2", ".nef",
                   ".arw")  # fmt: skip
+# The first bytes of each kind that is read, for files whose ending says nothing.
+FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 # As Pillow calls them, whatever the file is called; of its other readers some start programs.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 LONGEST_SHAPE = 20  # times as long as wide; decoded, a longer one would fill the memory
@@ -33,6 +35,39 @@ _T = Image.Transpose
 TURNS = {2: _T.FLIP_LEFT_RIGHT, 3: _T.ROTATE_180, 4: _T.FLIP_TOP_BOTTOM, 5: _T.TRANSPOSE,
          6: _T.ROTATE_270, 7: _T.TRANSVERSE, 8: _T.ROTATE_90}  # fmt: skip
 SIDEWAYS = (_T.TRANSPOSE, _T.ROTATE_270, _T.TRANSVERSE, _T.ROTATE_90)  # these swap the sides
+
+
+def looks_like_one(path: Path) -> bool:
+    """Whether a file is meant as a picture that is read: by its ending, else by its first bytes."""
+    kind = path.suffix.lower()
+    if kind in SUFFIXES:
+        return True
+    if kind in OTHER_SUFFIXES or not path.is_file():
+        return False
+    first = _first_bytes(path)
+    return first.startswith(FIRST_BYTES) or (first[:4], first[8:]) == (b"RIFF", b"WEBP")
+
+
+def other_kind(path: Path) -> str:
+    """What to do about a picture of a kind that is not read on every machine; "" for all others."""
+    kind = path.suffix.lower()
+    if kind not in OTHER_SUFFIXES and not (kind not in SUFFIXES and _is_heic(path)):
+        return ""
+    if kind in (".heic", ".heif") or kind not in OTHER_SUFFIXES:
+        return "HEIC is not read: save it as JPEG (a phone's setting: Most Compatible)"
+    return f"{kind} is not read: save it as JPEG or PNG"
+
+
+def _is_heic(path: Path) -> bool:
+    return path.is_file() and _first_bytes(path)[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1")
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(12)
+    except OSError:  # it may not be read: it is named where it is opened
+        return b""
 
 
 def decode(path: Path, short_side: int) -> torch.Tensor:

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from scipy.io import savemat
 
 from helpers import load_data
@@ -84,6 +85,108 @@ def test_folder_without_val_takes_it_from_train(tmp_path):
     assert [len(paths) for paths, _ in listing.splits.values()] == [12, 4, 6]
 
 
+LAYOUTS = [  # folders with their pictures of each class, and the folder of each split
+    ({"Train": 8, "Test": 3, "Valid": 2}, {"train": "Train", "val": "Valid", "test": "Test"}),
+    ({"TRAIN": 8, "TEST": 3}, {"train": "TRAIN", "val": "TRAIN", "test": "TEST"}),
+    (
+        {"training": 8, "validation": 2, "evaluation": 3},
+        {"train": "training", "val": "validation", "test": "evaluation"},
+    ),
+    ({"train": 8, "eval": 2, "test": 3}, {"train": "train", "val": "eval", "test": "test"}),
+    (
+        {"seg_train/seg_train": 8, "seg_test/seg_test": 3},
+        {"train": "seg_train", "val": "seg_train", "test": "seg_test"},
+    ),
+    ({"train": 8, "dev": 2, "test": 3}, {"train": "train", "val": "dev", "test": "test"}),
+    # PyTorch's own tutorial: what it calls val is all that was not trained on
+    ({"train": 8, "val": 4}, {"train": "train", "val": "val", "test": "val"}),
+    ({"train_images": 8, "test-set": 3}, {"train": "train_images", "val": "train_images",
+                                          "test": "test-set"}),
+    ({"mine/mine/train": 8, "mine/mine/test": 3}, {"train": "mine", "val": "mine", "test": "mine"}),
+    ({"train": 9}, {"train": "train", "val": "train", "test": "train"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("folders", "splits"), LAYOUTS, ids=lambda one: "-".join(one))
+def test_splits_are_known_by_the_names_that_people_give_them(tmp_path, folders, splits):
+    top = tmp_path / "mine"
+    for name, count in folders.items():
+        write_class_folders(top / name, {"a": count, "b": count})
+    listing = list_folder(top)
+    assert listing.class_names == ["a", "b"]
+    check_disjoint(listing, 2 * sum(folders.values()))
+    assert listing.left_out == ()
+    for split, (paths, _) in listing.splits.items():
+        assert {path.relative_to(top).parts[0] for path in paths} == {splits[split]}
+    told = " ".join(listing.notes)
+    assert all(name.split("/")[0] in told for name in folders if name not in SPLITS)
+
+
+def test_a_doubled_folder_is_entered_and_told(tmp_path):
+    write_class_folders(tmp_path / "flowers" / "flowers", {"rose": 5, "tulip": 5})
+    listing = list_folder(tmp_path / "flowers")
+    assert listing.class_names == ["rose", "tulip"]
+    assert listing.notes == ("flowers/ is what flowers/ holds",)
+
+
+def test_classes_may_be_called_like_splits_while_others_are_not(tmp_path):
+    folder = write_class_folders(tmp_path / "vehicles", {"train": 5, "bus": 5})
+    assert list_folder(folder).class_names == ["bus", "train"]
+
+
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [
+        (["train", "Training", "test"], "has Training/ and train/, which all look like train: put"),
+        (["train", "val", "test", "eval"], "eval may be val or test: rename it"),
+        (["train", "eval"], "eval may be val or test: rename it"),
+        (["test", "val"], "has val/, test/ but no train/: add it"),
+    ],
+)
+def test_folders_of_splits_that_are_ambiguous_are_refused(tmp_path, folders, message):
+    for name in folders:
+        write_class_folders(tmp_path / "mine" / name, {"a": 5, "b": 5})
+    with pytest.raises(KitError, match=message):
+        list_folder(tmp_path / "mine")
+
+
+def test_splits_without_classes_are_not_taken_for_classes(tmp_path):
+    write_class_folders(tmp_path / "mine", {"Train": 9, "Test": 5})
+    with pytest.raises(
+        KitError, match=r"Test/ and Train/ in .* hold pictures and no class folders"
+    ):
+        list_folder(tmp_path / "mine")
+
+
+def test_every_picture_is_used_or_named(tmp_path):
+    top = tmp_path / "mine"
+    for split in ("train", "test"):
+        write_class_folders(top / split, {"a": 6, "b": 6})
+    write_class_folders(top, {"extra": 4})  # as Kaggle's folder of pictures without labels
+    write_picture(top / "cover.png")
+    write_picture(top / "train" / "odd.png")
+    listing = list_folder(top)
+    check_disjoint(listing, 24)
+    assert listing.left_out == (
+        ". (1 picture in no class folder of any split)",
+        "extra (4 pictures in no class folder of any split)",
+        "train (1 picture in no class folder of any split)",
+    )
+
+
+def test_pictures_are_known_by_their_first_bytes_where_their_ending_says_nothing(tmp_path):
+    folder = write_class_folders(tmp_path / "mine", {"a": 5, "b": 5})
+    for name, kind in (("x.jfif", "jpeg"), ("y.JPG_large", "jpeg"), ("z", "png"), ("w", "webp")):
+        write_picture(tmp_path / "one.png", seed=ord(name[0]))
+        Image.open(tmp_path / "one.png").save(folder / "a" / name, kind)
+    (folder / "b" / "IMG_1").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    (folder / "b" / "readme").write_text("no picture")
+    listing = list_folder(folder)
+    check_disjoint(listing, 14)
+    (line,) = listing.left_out
+    assert line.startswith("b/IMG_1 (HEIC is not read: save it as JPEG")
+
+
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
@@ -120,7 +223,7 @@ def spoil(folder: Path) -> dict[str, str]:
         "a/empty.jpg": "no picture that can be read, or empty",
         "a/cut.png": "",
         "a/text.jpeg": "no picture that can be read, or empty",
-        "b/photo.HEIC": ".heic is not read: save it as JPEG or PNG",
+        "b/photo.HEIC": "HEIC is not read: save it as JPEG",
         "b/deep/empty.png": "no picture that can be read, or empty",
     }
 
