@@ -16,12 +16,12 @@ from pathlib import Path
 from torchvision import datasets
 
 from helpers.errors import KitError, WriteError
+from helpers.lib.checked import sort_out
 from helpers.lib.fetch import TIMEOUT, fetch
 from helpers.lib.files import hash_of
 from helpers.lib.flowers import NUM_PICTURES, flowers102_is_present
 from helpers.lib.folders import folders
 from helpers.lib.label_files import LABEL_FILES
-from helpers.lib.pictures import sort_out
 from helpers.lib.progress import track
 from helpers.lib.sources import SMALL_SETS, TORCHVISION_SETS
 from helpers.lib.weights import IMAGENET, fetch_weights

@@ -235,7 +235,12 @@ def data_from(
             sizes = check_all(paths, f"checking {split} pictures", hint=listing.hint)
         name = f"{listing.name} {split}"
         store = PictureStore(
-            paths, sizes, short_side=short_side, name=name, folder=workspace.decoded_dir
+            paths,
+            sizes,
+            short_side=short_side,
+            name=name,
+            folder=workspace.decoded_dir,
+            bits=listing.bits,
         )
         pictures = Pictures(
             store,

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from helpers.errors import KitError
+from helpers.lib.checked import Looked, sort_out
 from helpers.lib.files import sha256
-from helpers.lib.pictures import HINT, SUFFIXES, looks_like_one, other_kind, sort_out
+from helpers.lib.pictures import HINT, SUFFIXES, looks_like_one, other_kind
 from helpers.lib.split_folders import NOT_MEANT, find_parts, folders_in, unused
 
 Pairs = tuple[list[Path], list[int]]  # pictures and their labels
@@ -29,6 +30,7 @@ class Listing:
     note: str = ""  # what a figure of it must say, "" when nothing
     left_out: tuple[str, ...] = ()  # files of a folder that cannot be used, with the reason
     picture_sizes: Mapping[Path, tuple[int, int]] = field(default_factory=dict)  # if looked at
+    bits: int = 0  # that the values of 16-bit pictures need at most; 0: there are none
     hint: str = HINT  # what to do about a damaged picture
     side: int = 0  # pixels of square pictures that are kept as they are; 0: all sizes
     made_splits: tuple[str, ...] = ()  # the splits that the data set does not bring
@@ -44,12 +46,17 @@ class Listing:
 
 
 def list_class_folders(
-    folder: Path, seed: int, fractions: Mapping[str, float] = FRACTIONS, *, is_own: bool = False
+    folder: Path,
+    seed: int,
+    fractions: Mapping[str, float] = FRACTIONS,
+    *,
+    is_own: bool = False,
+    memory: Path | None = None,
 ) -> Listing:
     """List a folder of class folders, or of train/, val/ and test/ that hold class folders.
 
     The splits may have other names, see `find_parts`; missing ones are made by `seed`, of
-    `fractions`. Of a student's own folder (`is_own`) files
+    `fractions`; `memory` is a file as for `sort_out`. Of a student's own folder (`is_own`) files
     that cannot be used, and copies, are left out; in a published set the former are an error.
     Raises `KitError` when it is no such folder, and when a class has too few pictures.
     """
@@ -74,10 +81,10 @@ def list_class_folders(
         of_class = [_pictures_below(top / name, unusable) for name in classes]
         labels = [label for label, paths in enumerate(of_class) for _ in paths]
         files[part] = ([path for paths in of_class for path in paths], labels)
-    sizes: dict[Path, tuple[int, int]] = {}
+    good: dict[Path, Looked] = {}
     if is_own:
         every = [path for paths, _ in files.values() for path in paths]
-        sizes, damaged = sort_out(every, "checking pictures")
+        good, damaged = sort_out(every, "checking pictures", memory=memory)
         files = _without(damaged, files)
         copies = _copies(files, folder)
         files = _without(copies, files)
@@ -94,10 +101,16 @@ def list_class_folders(
         complete_splits(files, seed, classes, fractions),
         folder,
         left_out=tuple(left_out),
-        picture_sizes=sizes,
+        picture_sizes={path: look.size for path, look in good.items()},
+        bits=(bits := max((look.bits for look in good.values()), default=0)),
         made_splits=made_splits(files),
-        notes=parts.notes,
+        notes=(*parts.notes, *([_shades(bits)] if 0 < bits < 16 else [])),
     )
+
+
+def _shades(bits: int) -> str:
+    """What is done with 16-bit files that do not use all of their range."""
+    return f"pictures of 16 bits hold values up to {2**bits - 1:,}: that is taken for white"
 
 
 def _in_no_class(folder: Path, class_folders: list[Path]) -> dict[Path, str]:

@@ -32,7 +32,7 @@ class PictureStore:
     mapped: the system keeps in memory what fits, and all notebooks share it. The file's name holds
     a hash of all that decides its content, so changed pictures are decoded anew. Memory is used
     without `folder`, where the disk is too full, and after the file was deleted while in use.
-    `sizes` are the (width, height) of each picture file, in pixels.
+    `sizes` are the (width, height) of each picture file, in pixels, `bits` as for `decode`.
     """
 
     def __init__(
@@ -43,8 +43,10 @@ class PictureStore:
         short_side: int,
         name: str = "",
         folder: Path | None = None,
+        bits: int = 0,
     ) -> None:
         self.paths, self.short_side, self.name, self.folder = list(paths), short_side, name, folder
+        self.bits = bits
         self.shapes = [(3, *reversed(scaled_size(size, short_side))) for size in sizes]
         lengths = torch.tensor([0, *(height * width * 3 for _, height, width in self.shapes)])
         self.starts = lengths.cumsum(0).tolist()
@@ -131,11 +133,12 @@ class PictureStore:
                 )
             put(self.starts[index], picture)
 
-        decode_each(self.paths, self.short_side, check_and_put, f"decoding {self.name}".strip())
+        description = f"decoding {self.name}".strip()
+        decode_each(self.paths, self.short_side, check_and_put, description, bits=self.bits)
 
     def key(self) -> str:
         """A hash of the names, lengths and dates of the files, and of how they are decoded."""
-        lines = [f"{VERSION} {self.short_side} {len(self.paths)}"]
+        lines = [f"{VERSION} {self.short_side} {self.bits} {len(self.paths)}"]
         for path in self.paths:
             status = path.stat()
             lines.append(f"{path.resolve()}\t{status.st_size}\t{status.st_mtime_ns}")

@@ -4,7 +4,7 @@ processor threads."""
 from __future__ import annotations
 
 import contextlib
-import functools
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +28,7 @@ FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"BM", b"II*\0", 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "PPM", "GIF")
 LONGEST_SHAPE = 20  # times as long as wide; decoded, a longer one would fill the memory
 JPEG_END = b"\xff\xd9"
+BITS = (8, 10, 12, 14, 16)  # that cameras and scanners give a 16-bit file
 HINT = "Repair or delete them, or fetch them again"
 
 _T = Image.Transpose
@@ -70,17 +71,18 @@ def _first_bytes(path: Path) -> bytes:
         return b""
 
 
-def decode(path: Path, short_side: int) -> torch.Tensor:
+def decode(path: Path, short_side: int, *, bits: int = 0) -> torch.Tensor:
     """Read a picture as uint8 of shape (3, height, width), scaled to `short_side` pixels.
 
-    Upright, as its EXIF data say; white where transparent; of an animation the first picture.
+    Upright, as its EXIF data say; white where transparent; of an animation the first picture. A
+    picture of more than 8 bits is scaled from `bits`; 0: from as many as its own values need.
     """
-    with _opened(path) as image:
-        turn = _turn(image)
+    with opened(path) as image:
+        turn = turn_of(image)
         # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size, which costs that much less.
         wanted = scaled_size(image.size, short_side)
         image.draft("RGB", wanted)
-        image = _as_rgb(image).resize(wanted, Image.Resampling.BILINEAR)
+        image = _as_rgb(image, bits).resize(wanted, Image.Resampling.BILINEAR)
         pixels = np.array(image if turn is None else image.transpose(turn))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
@@ -102,7 +104,7 @@ def read_picture(path: Path, short_side: int) -> torch.Tensor:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path) -> Iterator[Image.Image]:
     """An open picture of a kind and shape that can be used; raises `ValueError` for another."""
     with Image.open(path, formats=FORMATS) as image:
         if image.format == "TIFF":
@@ -116,7 +118,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def turn_of(image: Image.Image) -> Image.Transpose | None:
     """How to turn a picture that was taken with the camera held otherwise."""
     exif = Image.Exif()
     with contextlib.suppress(Exception):  # damaged EXIF data do not spoil the picture
@@ -125,14 +127,22 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     return None
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
+def _as_rgb(image: Image.Image, bits: int = 0) -> Image.Image:
     """A picture as RGB: 16 bits cut down to 8, and white where it is transparent."""
     if image.mode.startswith("I"):  # 16 bits: Pillow would cut every value off at 255
-        image = Image.fromarray(np.clip(np.asarray(image) // 257, 0, 255).astype(np.uint8))
+        largest = 2 ** (bits or bits_of(image)) - 1
+        shades = np.asarray(image).astype(np.int64) * 255 // largest
+        image = Image.fromarray(np.clip(shades, 0, 255).astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def bits_of(image: Image.Image) -> int:
+    """How many bits the values of a 16-bit picture need: many such files hold 8, 10 or 12 only."""
+    largest = int(np.asarray(image).max(initial=0))
+    return next(bits for bits in (*BITS, 32) if largest < 2**bits)
 
 
 def scaled_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
@@ -147,9 +157,11 @@ def decode_each(
     short_side: int,
     put: Callable[[int, torch.Tensor], None],
     description: str,
+    *,
+    bits: int = 0,
 ) -> None:
     """Decode every picture and hand it to `put` with its index; threads do, in any order."""
-    _, faults = _for_each(lambda path: decode(path, short_side), paths, description, put)
+    _, faults = for_each(lambda path: decode(path, short_side, bits=bits), paths, description, put)
     _refuse(faults, paths, HINT)
 
 
@@ -160,39 +172,25 @@ def check_all(
 
     Reads the header and, of a JPEG, the end, where one that is cut short has no mark.
     """
-    sizes, faults = _for_each(_size, paths, description)
+    sizes, faults = for_each(_size, paths, description)
     _refuse(faults, paths, hint)
     return sizes
 
 
-def sort_out(
-    paths: Sequence[Path], description: str
-) -> tuple[dict[Path, tuple[int, int]], dict[Path, str]]:
-    """The (width, height) of the pictures that can be used, and of the others what is wrong."""
-    sizes, faults = _for_each(functools.partial(_size, whole=True), paths, description)
-    good = {path: size for i, (path, size) in enumerate(zip(paths, sizes, strict=True))
-            if i not in faults}  # fmt: skip
-    return good, {paths[index]: fault for index, fault in faults.items()}
-
-
-def _size(path: Path, *, whole: bool = False) -> tuple[int, int]:
-    """(width, height) of a picture; with `whole` all of the file is looked at, whatever it is."""
-    with _opened(path) as image:
-        size = image.size[::-1] if _turn(image) in SIDEWAYS else image.size
+def _size(path: Path) -> tuple[int, int]:
+    """(width, height) of a picture, from its header, and from its end if it is a JPEG."""
+    with opened(path) as image:
+        size = image.size[::-1] if turn_of(image) in SIDEWAYS else image.size
         if image.format in ("JPEG", "MPO"):
             with path.open("rb") as stream:  # some cameras append a few bytes after the end mark
                 stream.seek(max(0, path.stat().st_size - 1024))
                 is_ended = JPEG_END in stream.read()
             if not is_ended:
                 image.load()
-        elif whole and image.format == "PNG":
-            image.verify()  # the check sums: much faster than decoding
-        elif whole:
-            image.load()
     return size
 
 
-def _for_each(
+def for_each(
     read: Callable[[Path], Any],
     paths: Sequence[Path],
     description: str,
@@ -226,9 +224,13 @@ def _reason(error: Exception) -> str:
 def _refuse(faults: Mapping[int, str], paths: Sequence[Path], hint: str) -> None:
     """Raise `KitError` that names the first of the pictures that cannot be read, if any."""
     if faults:
-        named = [f"{paths[index].name} ({fault})" for index, fault in sorted(faults.items())]
+        root = Path(os.path.commonpath([path.parent for path in paths]))
+        named = [
+            f"{paths[index].relative_to(root).as_posix()} ({fault})"
+            for index, fault in sorted(faults.items())
+        ]
         more = f" and {len(named) - 3} more" if len(named) > 3 else ""
         raise KitError(
-            f"{len(named)} of {len(paths)} pictures in {paths[0].parent} cannot be read: "
+            f"{len(named)} of {len(paths)} pictures in {root} cannot be read: "
             f"{', '.join(named[:3])}{more}. {hint}"
         )

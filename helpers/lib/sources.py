@@ -74,7 +74,12 @@ def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: in
     if dataset in TORCHVISION_SETS:
         listing = _torchvision_set(str(dataset), data_dir, seed)
     else:
-        listing = list_class_folders(_own_folder(dataset, data_dir), seed, is_own=True)
+        listing = list_class_folders(
+            _own_folder(dataset, data_dir),
+            seed,
+            is_own=True,
+            memory=data_dir / "decoded" / "checked.json",
+        )
     return _for_mini(listing, seed) if profile == "mini" else listing
 
 

@@ -36,7 +36,8 @@ from helpers.lib.assignment import remember_student
 from helpers.lib.files import read_json, sha256, write_json
 from helpers.lib.folders import MINI_FOLDER
 from helpers.lib.label_files import LABEL_FILES
-from helpers.lib.pictures import decode_each, sort_out
+from helpers.lib.checked import sort_out
+from helpers.lib.pictures import decode_each
 from helpers.lib.sources import list_pictures
 from helpers.recipes import METHODS
 from helpers.results import load_results

@@ -38,9 +38,9 @@ def decoded(monkeypatch) -> list[Path]:
     """The paths that were decoded, in the order in which they were."""
     seen: list[Path] = []
 
-    def counting(path, short_side):
+    def counting(path, short_side, **options):
         seen.append(path)
-        return decode(path, short_side)
+        return decode(path, short_side, **options)
 
     monkeypatch.setattr(pictures, "decode", counting)
     return seen

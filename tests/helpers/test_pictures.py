@@ -13,13 +13,14 @@ import torch
 from PIL import Image
 
 from helpers.errors import KitError
+from helpers.lib import checked
+from helpers.lib.checked import Looked, sort_out
 from helpers.lib.pictures import (
     TURNS,
     check_all,
     decode,
     decode_each,
     scaled_size,
-    sort_out,
 )
 
 
@@ -68,6 +69,55 @@ def test_sixteen_bit_pictures_keep_their_shades(tmp_path):
     assert len(picture[0, 8].unique()) == 21
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+def test_sixteen_bit_pictures_that_do_not_fill_their_range_are_not_black(tmp_path, bits):
+    shades = np.linspace(0, 2**bits - 1, 64).astype(np.uint16)[None].repeat(48, axis=0)
+    paths = [tmp_path / "bright.png", tmp_path / "dark.png"]
+    Image.fromarray(shades).save(paths[0])
+    Image.fromarray(shades // 4).save(paths[1])
+    good, _ = sort_out(paths, "")
+    assert good[paths[0]].bits == bits
+    bright, dark = (decode(path, 16, bits=bits).float().mean() for path in paths)
+    assert abs(float(bright) - 127.5) < 5
+    assert abs(float(dark) - 32) < 5  # by the range of the folder, not by its own
+
+
+def test_a_jpeg_with_a_damaged_middle_is_told_when_it_is_looked_at(tmp_path):
+    good, bad = tmp_path / "good.jpg", tmp_path / "rose" / "bad.jpg"
+    bad.parent.mkdir()
+    whole = bytearray(jpeg(256, 256))
+    good.write_bytes(whole)
+    place = len(whole) // 2
+    whole[place : place + 2] = b"\xff\xd8"  # a beginning in the middle; the end is as it was
+    bad.write_bytes(whole)
+    sizes = check_all([good, bad], "")  # headers and ends are right
+    assert sizes == [(256, 256)] * 2
+    found, faults = sort_out([good, bad], "")
+    assert list(found) == [good] and list(faults) == [bad]
+    with pytest.raises(KitError, match=r"1 of 2 pictures in .*: rose/bad\.jpg \("):
+        decode_each([good, bad], 16, lambda index, picture: None, "")
+
+
+def test_what_was_looked_at_is_not_decoded_again_before_it_changes(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (20 + number, 20)).save(path)
+    paths[2].write_bytes(b"nothing")
+    memory, looked = tmp_path / "checked.json", []
+    monkeypatch.setattr(
+        checked, "_look", lambda path, look=checked._look: looked.append(path) or look(path)
+    )
+    first = sort_out(paths, "", memory=memory)
+    assert sort_out(paths, "", memory=memory) == first
+    assert sorted(looked) == paths
+    Image.new("RGB", (30, 20)).save(paths[2])
+    found, faults = sort_out(paths, "", memory=memory)
+    assert (found[paths[2]].size, faults) == ((30, 20), {})
+    assert sorted(looked) == [*paths, paths[2]]
+    memory.write_text("{damaged")
+    assert sort_out(paths, "", memory=memory)[0] == found
+
+
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
 def test_truncated_jpeg_is_named_before_it_is_needed(tmp_path, kept):
     good, bad = tmp_path / "good.jpg", tmp_path / "bad.jpg"
@@ -113,7 +163,7 @@ def test_a_picture_is_upright_in_its_size_and_its_pixels(tmp_path, suffix, orien
         upright = upright.transpose(TURNS[orientation])
     assert upright.size == ((40, 60) if orientation in (5, 6, 7, 8) else (60, 40))
     assert check_all([path], "") == [upright.size]
-    assert sort_out([path], "") == ({path: upright.size}, {})
+    assert sort_out([path], "") == ({path: Looked(upright.size, 0)}, {})
     picture = decode(path, 20)
     width, height = scaled_size(upright.size, 20)
     assert picture.shape == (3, height, width)
