@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from helpers.data import Data
+from helpers.errors import KitError
 from helpers.lib.checkpoint import Checkpoint
 from helpers.lib.devices import autocast, device_of, move_images, move_model, precision_for
 from helpers.lib.loaders import reseed, set_epoch
@@ -161,8 +163,13 @@ class Tally:
         self.loss_sum, self.correct, self.seen = 0.0, 0, 0
 
     def add(self, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
-        """Count a batch; `loss` is the mean over its samples."""
-        self.loss_sum += loss.item() * len(labels)
+        """Count a batch; `loss` is the mean over its samples. Raises `KitError` when it is NaN."""
+        if math.isnan(value := loss.item()):
+            raise KitError(
+                "the loss is NaN, and with it soon every weight: use a lower learning rate, or "
+                "look for NaN in the samples and for a logarithm or a division in the criterion"
+            )
+        self.loss_sum += value * len(labels)
         self.correct += int((logits.argmax(dim=1) == labels).sum())
         self.seen += len(labels)
 

@@ -14,6 +14,7 @@ from helpers.errors import KitError
 from helpers.lib.assignment import read_assignment, remember, remember_student
 from helpers.lib.cell_log import log_cells
 from helpers.lib.devices import choose_device, choose_precision, name_of
+from helpers.lib.files import check_writable
 from helpers.lib.flowers import flowers102_is_present
 from helpers.lib.folders import folders, show_path, weights_dir
 from helpers.lib.identity import FLOWERS, seed_of
@@ -93,6 +94,7 @@ def start(
     keep_freed_memory()
     torch.hub.set_dir(weights_dir().parent)  # torch itself takes a relative TORCH_HOME otherwise
     workspace = find_workspace(student, profile=profile, device=device, dataset=dataset)
+    check_writable(workspace.results_dir)
     print(workspace)
     log_cells(workspace.results_dir)
     return workspace

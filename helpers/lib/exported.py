@@ -37,6 +37,20 @@ class WithMaps(nn.Module):
             hook.remove()
 
 
+def without_wrapper(model: nn.Module) -> nn.Module:
+    """The network inside torch.compile, DataParallel or DistributedDataParallel.
+
+    Saved as they are, its weights would have other names, and fit no network built anew.
+    """
+    while True:
+        inner = getattr(model, "_orig_mod", None)  # of torch.compile
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
 def choose_cam_layer(model: nn.Module, images: torch.Tensor) -> str:
     """The name of the last layer whose maps have at least 4 x 4 places; "" when none has maps."""
     sides: dict[str, int] = {}

@@ -57,6 +57,19 @@ def written_atomically(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Raise `WriteError` unless files can be written to a folder, or to where it will be."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise WriteError(
+            f"results cannot be written to {folder} ({error.strerror or error}): allow it, or set "
+            "KIT_RESULTS to a folder that can be written"
+        ) from None
+
+
 def save_tensors(content: Any, path: Path) -> None:
     """Write as `torch.save` does, and raise `OSError` when the end is lost on a full disk."""
     import torch

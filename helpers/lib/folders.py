@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -11,7 +12,11 @@ MINI_FOLDER = ROOT / "data" / "mini"
 
 def folder_from_environment(variable: str, default: str | Path) -> Path:
     """The folder that an environment variable names; relative ones are below the kit's root."""
-    return (ROOT / Path(os.environ.get(variable) or default).expanduser()).resolve()
+    wanted = Path(os.environ.get(variable) or default)
+    if str(wanted).startswith("~"):
+        with contextlib.suppress(RuntimeError):  # some users, as in a container, have no home
+            wanted = wanted.expanduser()
+    return (ROOT / wanted).resolve()
 
 
 def folders() -> tuple[Path, Path]:
@@ -21,15 +26,26 @@ def folders() -> tuple[Path, Path]:
 
 
 def weights_dir() -> Path:
-    """Where pretrained weights are kept: hub/checkpoints below `TORCH_HOME`, else torch's own."""
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    """Where pretrained weights are kept: hub/checkpoints below `TORCH_HOME`, else torch's own.
+
+    For a user without a home folder that is .cache below the kit.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or (_home() or ROOT) / ".cache"
     home = folder_from_environment("TORCH_HOME", Path(cache) / "torch")
     return home / "hub" / "checkpoints"
 
 
+def _home() -> Path | None:
+    """The home folder of this user; None for one who has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
 def show_path(path: Path) -> str:
     """A path as a person wants to read it: relative to the kit or to the home folder."""
-    for base, prefix in ((ROOT, ""), (Path.home(), "~/")):
-        if path.is_relative_to(base):
+    for base, prefix in ((ROOT, ""), (_home(), "~/")):
+        if base is not None and path.is_relative_to(base):
             return prefix + (path.relative_to(base).as_posix())
     return str(path)

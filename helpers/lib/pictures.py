@@ -218,6 +218,9 @@ def _reason(error: Exception) -> str:
     """An error in few words, without the path that some bring."""
     if isinstance(error, UnidentifiedImageError):
         return "no picture that can be read, or empty"
+    if isinstance(error, Image.DecompressionBombError):
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        return f"more than {most} million pixels: save it smaller"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

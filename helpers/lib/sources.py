@@ -85,15 +85,18 @@ def list_pictures(dataset: str | Path, *, profile: str, data_dir: Path, seed: in
 
 def _own_folder(dataset: str | Path, data_dir: Path) -> Path:
     """A student's own folder: absolute, or below the data folder or that of the kit."""
-    name = str(dataset).strip()
+    name = str(dataset).strip().strip("\"'")  # quotation marks, as a shell's are pasted
     with contextlib.suppress(RuntimeError):  # "~nobody" has no home
         for base in (data_dir, ROOT) if name else ():
             if (folder := base / Path(name).expanduser()).is_dir():
                 return folder
-    known = ", ".join([FLOWERS, *TORCHVISION_SETS])
+    known = [FLOWERS, *TORCHVISION_SETS]
+    hint = next((f" Did you mean {one!r}?" for one in known if one.lower() == name.lower()), "")
+    if name.lower().endswith((".zip", ".tar", ".tgz", ".gz", ".rar", ".7z")):
+        hint = " Unpack the archive, and give the name of the folder that comes out."
     raise KitError(
-        f"no data set {str(dataset)!r}: use one of {known}, or a folder of class folders that is "
-        f"in {show_path(data_dir)} or has its whole path here"
+        f"no data set {str(dataset)!r}: use one of {', '.join(known)}, or a folder of class "
+        f"folders that is in {show_path(data_dir)} or has its whole path here.{hint}"
     )
 
 

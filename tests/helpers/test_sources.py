@@ -290,6 +290,25 @@ def test_unknown_sets_list_the_known_ones(tmp_path, name):
         assert known in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("flowers102", r"\. Did you mean 'Flowers102'\?"),
+        ("dtd", r"\. Did you mean 'DTD'\?"),
+        ("flowers.zip", r"\. Unpack the archive, and give the name of the folder that comes out"),
+    ],
+)
+def test_what_was_probably_meant_is_told(tmp_path, name, hint):
+    with pytest.raises(KitError, match=hint):
+        list_pictures(name, profile="full", data_dir=tmp_path, seed=0)
+
+
+def test_a_path_may_be_pasted_with_its_quotation_marks(tmp_path):
+    write_class_folders(tmp_path / "my photos", {"a": 5, "b": 5})
+    listing = list_pictures('"my photos"', profile="full", data_dir=tmp_path, seed=0)
+    assert listing.class_names == ["a", "b"]
+
+
 # torchvision's sets
 
 

@@ -134,6 +134,25 @@ def test_device_that_is_not_there():
         find_workspace(device="cuda")
 
 
+def test_a_user_without_a_home_folder_can_start(place, monkeypatch, capsys):
+    def no_home(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    monkeypatch.delenv("TORCH_HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    start(profile="mini")
+    assert "weights .cache/torch" in capsys.readouterr().out
+
+
+def test_a_results_folder_that_cannot_be_written_stops_at_the_start(place, monkeypatch):
+    (place / "file").write_text("no folder")
+    monkeypatch.setenv("KIT_RESULTS", str(place / "file"))
+    with pytest.raises(KitError, match=r"results cannot be written to .*: allow it, or set"):
+        start(profile="mini")
+
+
 def test_the_banner_calls_mini_pictures_drawings(place, capsys):
     start("s1", device="cpu")
     banner = capsys.readouterr().out
