@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import io
+import os
 import pkgutil
 import sys
 from collections.abc import Callable, Sequence
@@ -20,14 +22,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: The words after `python -m coursekit`; None: those of this process.
 
     Returns:
-        The exit status: 0, 1 (not all went well), 2 (`KitError`) or 130 (interrupted).
+        The exit status: 0, 1 (not all went well), 2 (`KitError`), 130 (interrupted) or 141 (nobody
+        reads the output).
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # Not every terminal and log can show every name: one that cannot shows its code.
+            stream.reconfigure(errors="backslashreplace")
     options = vars(_parser().parse_args(arguments))
     command = options.pop("command")
     try:
         # Imported when it is known which: --help answers at once, `check` also without packages.
         run = pkgutil.resolve_name(command) if isinstance(command, str) else command
         status = run(**options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Who read the output has gone, as `head -1` does. Nothing is left to be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell says of a program that was ended by SIGPIPE
     except KeyboardInterrupt as error:
         kept = "what was finished is kept; `run --resume` and `train` go on with it"
         print(str(error) or f"stopped: {kept}", file=sys.stderr)
@@ -42,11 +54,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status if isinstance(status, int) else 0
 
 
+class _Version(argparse.Action):
+    """Prints the version; read when it is asked for, because that imports the package."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        text = "print the version of the kit"
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, default=argparse.SUPPRESS,
+                         help=text)  # fmt: skip
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from helpers.lib.identity import kit_version
+
+        print(kit_version())
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m coursekit",
         description="Run the notebooks of the assignment, fetch what they need, check the machine.",
     )
+    parser.add_argument("--version", action=_Version)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_run(commands)
     _add_train(commands)

@@ -105,16 +105,16 @@ def _run_all(paths: Sequence[Path], profile: str, resume: bool, save_notebooks: 
 
 @contextlib.contextmanager
 def _clock(total: int) -> Iterator[tqdm]:
-    """A bar over all cells; on a terminal its clock goes on while a long cell runs."""
+    """A bar over all cells, on a terminal; its clock goes on while a long cell runs."""
     stop = threading.Event()
     form = "{desc}{percentage:3.0f}% |{bar}| {elapsed}"
-    with tqdm(total=total, bar_format=form, file=sys.stderr, leave=False) as bar:
+    with tqdm(total=total, bar_format=form, file=sys.stderr, leave=False, disable=None) as bar:
 
         def tick() -> None:
             while not stop.wait(TICK):
                 bar.refresh()
 
-        if sys.stderr.isatty():  # in a log file each tick would be a line
+        if not bar.disable:
             threading.Thread(target=tick, daemon=True).start()
         try:
             yield bar

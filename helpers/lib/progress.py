@@ -47,7 +47,8 @@ class EpochTable:
     def __enter__(self) -> EpochTable:
         if self.show and self.output is None:
             print(HEADER)
-            self.bar = tqdm(total=self.batches, leave=False, file=sys.stderr)
+            # Without a terminal there is no bar: in a log each redrawing would be a line.
+            self.bar = tqdm(total=self.batches, leave=False, file=sys.stderr, disable=None)
         self.loaded = len(self.history)
         for row in list(self.history):
             self.epoch_done(row, is_best=not self.best[0] or row["val_accuracy"] > self.best[1])
@@ -121,7 +122,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     if total is None and isinstance(items, Sized):
         total = len(items)
     if not in_notebook():
-        yield from tqdm(items, description, total, leave=False, delay=QUIET)
+        yield from tqdm(items, description, total, leave=False, delay=QUIET, disable=None)
         return
     started = drawn = time.perf_counter()
     output = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +42,7 @@ REFUSED = {
 # drawings, so that its notebooks take minutes, but of each class at least so many.
 MINI_MOST = {"train": 120, "val": 120, "test": 480}
 MINI_LEAST = {"train": 10, "val": 5, "test": 10}
-MINI_WEIGHTS_NOTE = "mini profile: few epochs, weights pretrained on drawings"
+MINI_WEIGHTS_NOTE = "mini profile: few epochs, weights learned from drawings of 64 pixels"
 
 # The sets that the assignment allows beside Flowers102: their parts as torchvision names them.
 # A part that must be divided further is named after its splits, as "train+val".
@@ -91,7 +92,9 @@ def _own_folder(dataset: str | Path, data_dir: Path) -> Path:
             if (folder := base / Path(name).expanduser()).is_dir():
                 return folder
     known = [FLOWERS, *TORCHVISION_SETS]
-    hint = next((f" Did you mean {one!r}?" for one in known if one.lower() == name.lower()), "")
+    meant = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), meant, n=1, cutoff=0.75)
+    hint = f" Did you mean {meant[close[0]]!r}?" if close else ""
     if name.lower().endswith((".zip", ".tar", ".tgz", ".gz", ".rar", ".7z")):
         hint = " Unpack the archive, and give the name of the folder that comes out."
     raise KitError(
