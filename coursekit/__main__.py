@@ -110,6 +110,9 @@ def _add_run(commands: Commands) -> None:
         help="only these, by number or name: --notebooks 01 04 (default: all six)")
     add("--extensions", action="store_true",
         help="run the extensions, 07 to 11, instead of the six of the assignment")
+    add("--dataset", metavar="NAME",
+        help="a data set that the assignment allows, or a folder of class folders in the data "
+        "folder, for this run (default: as notebook 01 chooses)")
     add("--resume", action="store_true",
         help="skip notebooks that ran to their end before, and go on with an interrupted training")
     add("--save-notebooks", action="store_true",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ from coursekit.run.keep import executed_copy, is_done, is_outdated, keep_previou
 from coursekit.run.kernel import execute_notebook
 from coursekit.run.report import write_report
 from helpers.comparison import comparison_table
+from helpers.data import data_set_of
 from helpers.lib.files import only_writer, write_text
 from helpers.lib.folders import show_path
 from helpers.lib.progress import duration
@@ -39,6 +41,7 @@ def run_notebooks(
     extensions: bool = False,
     resume: bool = False,
     save_notebooks: bool = False,
+    dataset: str | None = None,
 ) -> Path:
     """Run notebooks in order, keep executed copies, compare, and write the report.
 
@@ -51,6 +54,7 @@ def run_notebooks(
         extensions: Without names, all of the extensions instead.
         resume: Skip notebooks that are done, and let an interrupted training go on.
         save_notebooks: Write the executed notebooks over those in notebooks/, too.
+        dataset: Whose pictures they use; None: the one that notebook 01 chooses.
 
     Returns:
         The path of the report.
@@ -61,7 +65,11 @@ def run_notebooks(
     """
     started = time.perf_counter()
     paths = select_notebooks(names, extensions=extensions)
+    if dataset is not None:
+        os.environ["KIT_DATASET"] = dataset  # kernels inherit it; it goes before notebook 01
     workspace = find_workspace(profile=profile)
+    if dataset is not None:
+        data_set_of(workspace)  # what cannot be used is told before anything is moved
     for path in paths:
         # A damaged one is to be found before anything is moved.
         if note := version_note(path.name, read_notebook(path)):

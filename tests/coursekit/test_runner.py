@@ -182,6 +182,20 @@ def test_resume_runs_again_what_is_about_another_data_set(
     assert told in capsys.readouterr().out
 
 
+def test_a_run_may_be_about_a_folder_of_ones_own(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("KIT_DATASET", "")  # and what the command sets is gone after the test
+    write_class_folders(place / "data" / "photos", {"a": 5, "b": 5})
+    code = "from helpers import *\nprint(choose_dataset(start(), 'Flowers102').dataset)"
+    write_notebook(place / "notebooks", "01_a", code)
+    assert main(["run", "--dataset", "no such folder"]) == 2
+    assert "no data set 'no such folder'" in capsys.readouterr().err
+    assert main(["run", "--dataset", "photos"]) == 0
+    printed = str(copy_of(place, "01_a").cells)
+    assert "photos, set by KIT_DATASET: Flowers102 is not used\\nphotos" in printed
+
+
 def test_fresh_run_keeps_the_previous_results(place: Path) -> None:
     results = place / "results" / "mini"
     write_notebook(place / "notebooks", "02_b", "x = 1")
