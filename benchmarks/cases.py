@@ -51,6 +51,7 @@ from benchmarks.sides import (
 from benchmarks.tasks import ask
 from benchmarks.tutorial_way import BN_CNN_ACCURACY, BN_CNN_EPOCHS, NUM_EPOCHS
 from coursekit.notebooks import notebook_paths
+from coursekit.train import networks
 from helpers.errors import KitError
 from helpers.lib.devices import name_of
 from helpers.recipes import METHODS
@@ -136,7 +137,7 @@ def bn_cnn(bench: Bench) -> Iterator[Row]:
     train = tutorial_way.prepare(
         published, data, bench.workspace.device, size=tutorial_way.SIZE, phases=["train"]
     )
-    ours = helpers.bn_cnn(data.num_classes)
+    ours = networks.bn_cnn(data.num_classes)
     theirs, kit = epochs_in_turn(bench, train, one_epoch(recipe, ours, data))
     sizes = f"CNN of 180 M parameters at 224 pixels and of 0.4 M at {data.size}, training"
     yield speed_row("bn_cnn", sizes, data, theirs, kit)
@@ -167,7 +168,7 @@ def b5(bench: Bench) -> Iterator[Row]:
         data = bench.data(recipe)
         torch.manual_seed(bench.workspace.seed)
         # Trained weights: through random ones, all pictures come out as good as equal.
-        ours = helpers.efficientnet_b5(data.num_classes, pretrained="drawn")
+        ours, _ = networks.build_network("efficientnet_b5_finetune", data.num_classes, "drawn")
         published = tutorial_way.efficientnet_b5(ours.state_dict(), data.num_classes)
         difference = largest_difference(bench, published, ours, next(iter(data.val))[0])
         train = tutorial_way.prepare(published, data, bench.workspace.device, size=data.size)

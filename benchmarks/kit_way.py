@@ -9,6 +9,7 @@ from torch import nn
 
 import helpers
 from benchmarks.plan import Bench
+from coursekit.train import networks
 from coursekit.train.train import optimizer_and_schedule
 from helpers.data import Data
 from helpers.recipes import Recipe
@@ -39,13 +40,14 @@ def bn_cnn(bench: Bench) -> TrainingRun:
     recipe = bench.recipe("bn_cnn")
     data = bench.data(recipe)
     torch.manual_seed(bench.workspace.seed)
-    return train(recipe, helpers.bn_cnn(data.num_classes), data)
+    return train(recipe, networks.bn_cnn(data.num_classes), data)
 
 
 def resnet18(bench: Bench, data: Data) -> nn.Module:
     """The network of notebooks 03 and 04, before anything is trained or frozen."""
     torch.manual_seed(bench.workspace.seed)
-    return helpers.resnet18(data.num_classes, pretrained=bench.pretrained)
+    model, _ = networks.build_network("resnet18_finetune", data.num_classes, bench.pretrained)
+    return model
 
 
 def without_test(data: Data, seed: int) -> Data:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from helpers.data import Data
 from helpers.errors import KitError
 from helpers.lib.datasets import labels_of, paths_of
 from helpers.lib.identity import FLOWERS
+from helpers.lib.weights import pretrained_weights
 from helpers.recipes import Recipe
 from helpers.workspace import Workspace
 
@@ -43,6 +45,12 @@ class Bench:
     def pretrained(self) -> str | None:
         """Weights that both sides start from. Speed does not depend on them."""
         return None if self.plan.quick else "imagenet"
+
+    @functools.cached_property
+    def weights(self) -> str:
+        """What exactly those weights are, for a record."""
+        origin = self.pretrained
+        return pretrained_weights("resnet18", origin).source if origin else "random"
 
     def recipe(self, method: str) -> Recipe:
         """The kit's own recipe of a method."""

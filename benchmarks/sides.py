@@ -79,10 +79,7 @@ def tutorial_curve(
     None in a quick run, and when no record is of the same pictures and weights.
     """
     path = CURVES / f"tutorial_{case}.json"
-    subject = {
-        "fingerprint": data.fingerprint,
-        "weights": getattr(start, "weights_source", "unknown"),
-    }
+    subject = {"fingerprint": data.fingerprint, "weights": bench.weights}
     if bench.plan.quick:
         return None
     if bench.plan.in_full:

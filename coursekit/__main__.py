@@ -109,7 +109,7 @@ def _add_run(commands: Commands) -> None:
     add("--notebooks", nargs="+", metavar="NAME", dest="names",
         help="only these, by number or name: --notebooks 01 04 (default: all six)")
     add("--extensions", action="store_true",
-        help="run the extensions, 07 to 11, instead of the six of the assignment")
+        help="run the extensions, 07 to 12, instead of the six of the assignment")
     add("--dataset", metavar="NAME",
         help="a data set that the assignment allows, or a folder of class folders in the data "
         "folder, for this run (default: as notebook 01 chooses)")

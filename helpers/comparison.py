@@ -1,4 +1,4 @@
-"""The comparison of results: tables, and whether a difference is more than chance."""
+"""The comparison of results: tables, and how well chance explains a difference."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import scipy
 import torch
 
 from helpers.results import Result
-
-SIGNIFICANT = 0.05  # a difference with a smaller p is called real
 
 
 class Table(list[dict[str, str]]):
@@ -43,9 +42,15 @@ def note_of(results: Sequence[Result]) -> str:
 def comparison_table(results: Sequence[Result]) -> Table:
     """The comparison of the methods, one row each, in the order of `results`; print it.
 
-    Results about different pictures have a column that says which.
+    Results about different pictures have a column that says which. Where test has more pictures of
+    some classes than of others, "Mean of classes" counts every class alike (balanced accuracy), and
+    a line says what always naming the most frequent class would reach.
     """
-    rows = []
+    rows, notes = [], [note_of(results)]
+    uneven = [result for result in results if not _is_even(result)]
+    if uneven:
+        most = max(float(torch.bincount(one.labels).max()) / len(one.labels) for one in uneven)
+        notes.append(f"always the most frequent class of test: {most:.1%}")
     alike = len({result.record["data"]["fingerprint"] for result in results}) <= 1
     for result in results:
         record, test = result.record, result.record["test"]
@@ -58,6 +63,7 @@ def comparison_table(results: Sequence[Result]) -> Table:
                 **({} if alike else {"Pictures": data}),
                 "Test accuracy": f"{test['accuracy']:.1%}",
                 "95 % interval": f"{low:.1%} to {high:.1%}",
+                **({"Mean of classes": f"{_mean_of_classes(result):.1%}"} if uneven else {}),
                 "Val accuracy": f"{record['val']['accuracy']:.1%}",
                 "Training": f"{seconds:,.1f} s",
                 "Epochs": str(record["epochs"]),
@@ -67,39 +73,68 @@ def comparison_table(results: Sequence[Result]) -> Table:
                 "Weights": record["weights"]["kind"],
             }
         )
-    return Table(rows, note=note_of(results))
+    return Table(rows, note="; ".join(filter(None, notes)))
+
+
+def _is_even(result: Result) -> bool:
+    """Whether test has as many pictures of one class as of another."""
+    counts = torch.bincount(result.labels, minlength=result.record["data"]["classes"])
+    return bool((counts == counts[0]).all())
+
+
+def _mean_of_classes(result: Result) -> float:
+    """The accuracy of each class that test has, averaged."""
+    return float(class_accuracy(result).nanmean())
 
 
 def compare_pairs(results: Sequence[Result]) -> Table:
-    """For each pair of methods: does one do better on the same pictures, or is it chance?
+    """For each pair of methods: how well does chance explain that one does better than the other?
 
     The exact McNemar test (McNemar, 1947): of the pictures that only one of the two gets right, a
     fair coin would give each half. Pairs that were tested on different pictures are left out.
 
     Returns:
         A row a pair: "Difference" is the second's accuracy less the first's, in percentage points;
-        "p" is two-sided.
+        "p" is two-sided, "p (Holm)" the same corrected for the number of pairs (Holm, 1979).
     """
-    rows = []
+    rows, values = [], []
     for first, second in itertools.combinations(results, 2):
         if first.ids != second.ids or not torch.equal(first.labels, second.labels):
             continue
         only_first = int((first.hits & ~second.hits).sum())
         only_second = int((second.hits & ~first.hits).sum())
         differ = only_first + only_second
-        p = float(scipy.stats.binomtest(only_first, differ).pvalue) if differ else 1.0
+        values.append(float(scipy.stats.binomtest(only_first, differ).pvalue) if differ else 1.0)
         rows.append(
             {
                 "Pair": f"{first.title} / {second.title}",
                 "Only the first right": str(only_first),
                 "Only the second right": str(only_second),
                 "Difference": f"{100 * (only_second - only_first) / len(first.ids):+.1f} points",
-                "p": "below 0.001" if p < 0.001 else f"{p:.3f}",
-                "Verdict": "a real difference" if p < SIGNIFICANT else "may be chance",
+                "p": _p_text(values[-1]),
             }
         )
+    for row, p in zip(rows, holm(values), strict=True):
+        row["p (Holm)"] = _p_text(p)
     empty = "two results on the same pictures are needed"
     return Table(rows, note=note_of(results), empty=empty)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Several p values, corrected so that any of them is small by chance as rarely as one would be.
+
+    The smallest is multiplied by their number, the next by one less, and so on; none becomes
+    smaller than one before it, or larger than 1.
+    """
+    ranks = np.argsort(values, kind="stable")
+    factors = np.arange(len(values), 0, -1)
+    corrected = np.empty(len(values))
+    corrected[ranks] = np.maximum.accumulate(np.asarray(values)[ranks] * factors).clip(max=1)
+    return [float(value) for value in corrected]
+
+
+def _p_text(p: float) -> str:
+    return "below 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def confused_pairs(result: Result, count: int) -> list[tuple[int, int, list[int]]]:

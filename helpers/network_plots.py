@@ -3,9 +3,8 @@ on the last line of a cell to see it."""
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,14 +24,14 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def plot_batchnorm(
-    model: nn.Module, images: torch.Tensor, *, channels: int = 5, note: str = ""
+    model: nn.Module, images: torch.Tensor, *, channels: int = 3, note: str = ""
 ) -> Figure:
     """What the first BatchNorm layer does: some channels of a batch before it and after it.
 
     Args:
         model: a network with BatchNorm; its running statistics stay as they are.
         images: a batch, (batch, 3, height, width).
-        channels: how many are shown, from narrow to wide.
+        channels: how many are shown, from the narrowest to the widest.
         note: small print below.
     """
     layer = next(layer for layer in model.modules() if isinstance(layer, nn.BatchNorm2d))
@@ -44,102 +43,24 @@ def plot_batchnorm(
     before = copy.deepcopy(layer.state_dict())
     with in_eval_mode(model):
         layer.train()  # so that it uses this batch's own mean and standard deviation
-        model(images)
+        model(images.to(next(model.parameters()).device))
     layer.load_state_dict(before)  # and its running statistics are what they were
     hook.remove()
     figure, axes = new_axes(1, 2, width=9, height=2.8, note=note)
     ranks = caught[0].std(dim=(0, 2, 3)).argsort()
     shown = ranks[torch.linspace(0, len(ranks) - 1, channels).long()]
-    titles = ("before BatchNorm", "after BatchNorm, before ReLU")
+    titles = ("before BatchNorm", "after BatchNorm")
     for axis, values, title in zip(axes[0], caught, titles, strict=True):
-        for channel, color in zip(shown, COLORS, strict=False):
+        for channel, color, style in zip(shown, COLORS, ("-", "--", ":"), strict=False):
             axis.hist(
-                values[:, channel].flatten().float().cpu().numpy(),
-                bins=80, density=True, histtype="step", color=color, label=f"channel {channel}",
+                values[:, channel].flatten().float().cpu().numpy(), bins=60, density=True,
+                histtype="step", color=color, ls=style, lw=1.5, label=f"channel {channel}",
             )  # fmt: skip
-        axis.set(title=title, xlabel="activation", ylabel="density", yscale="log")
+        axis.set(title=title, xlabel="activation", yscale="log")
+    axes[0, 0].set(ylabel="density")
     axes[0, 0].sharex(axes[0, 1])  # one scale, so that widths can be compared
-    axes[0, 1].legend(frameon=False, fontsize=8)
-    return figure
-
-
-class LayerInputs:
-    """Mean and std of each channel of what reached a layer; a row for each training step."""
-
-    def __init__(self) -> None:
-        self.rows: list[torch.Tensor] = []  # (2, channels)
-
-    @property
-    def means(self) -> torch.Tensor:
-        """(steps, channels) float32."""
-        return torch.stack(self.rows)[:, 0]
-
-    @property
-    def stds(self) -> torch.Tensor:
-        """(steps, channels) float32."""
-        return torch.stack(self.rows)[:, 1]
-
-
-@contextlib.contextmanager
-def watch_inputs(layer: nn.Module) -> Iterator[LayerInputs]:
-    """Note what reaches a layer at each training step of the block; it learns as if unwatched.
-
-    `layer` gets maps (batch, channels, height, width). What passes in eval mode is not noted.
-    """
-    seen = LayerInputs()
-
-    @torch.no_grad()
-    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        if layer.training:
-            variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3))
-            seen.rows.append(torch.stack([mean, variance.sqrt()]).cpu())
-
-    hook = layer.register_forward_pre_hook(note)
-    try:
-        yield seen
-    finally:
-        hook.remove()
-
-
-def plot_activations(
-    watched: Mapping[str, LayerInputs], *, batches: int, channels: int = 3, note: str = ""
-) -> Figure:
-    """What reached a layer while its network learned: a panel for each of several runs.
-
-    Some channels of a run, from a narrow to a wide one: the line is a channel's mean at each
-    step, the band reaches one standard deviation to either side. `batches` are those of an epoch.
-    """
-    figure, axes = new_axes(1, len(watched), width=4.5 * len(watched), height=3, note=note)
-    for axis in axes[0, 1:]:
-        axis.sharey(axes[0, 0])  # one scale, so that widths can be compared
-    for axis, (name, seen) in zip(axes[0], watched.items(), strict=True):
-        means, stds = seen.means, seen.stds
-        ranks = stds.mean(dim=0).argsort()
-        shown = ranks[torch.linspace(0, len(ranks) - 1, channels + 2).long()[1:-1]]
-        epochs = np.arange(1, len(means) + 1) / batches
-        for channel, color in zip(shown.tolist(), COLORS, strict=False):
-            mean, std = means[:, channel].numpy(), stds[:, channel].numpy()
-            axis.plot(epochs, mean, color=color, lw=1.2, label=f"channel {channel}")
-            axis.fill_between(epochs, mean - std, mean + std, color=color, alpha=0.18, lw=0)
-        axis.axhline(0, color="black", lw=0.6, ls=":")
-        axis.set(title=name, xlabel="epoch")
-        axis.legend(frameon=False, fontsize=8, loc="upper left")
-    axes[0, 0].set(ylabel="what reaches ReLU")
-    return figure
-
-
-def plot_filters(layer: nn.Conv2d, *, columns: int = 16, note: str = "") -> Figure:
-    """The filters of a first convolution as colour pictures, each stretched to its own range."""
-    filters = layer.weight.detach().cpu()
-    low, high = filters.amin(dim=(1, 2, 3), keepdim=True), filters.amax(dim=(1, 2, 3), keepdim=True)
-    pictures = (filters - low) / (high - low).clamp(min=1e-8)
-    rows = -(-len(filters) // columns)
-    width, height = 0.55 * columns, 0.55 * rows + 0.2
-    figure, axes = new_axes(rows, columns, width=width, height=height, note=note)
-    for axis in axes.flat:
-        axis.axis("off")
-    for axis, picture in zip(axes.flat, pictures, strict=False):
-        axis.imshow(as_array(picture))
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 
@@ -164,7 +85,10 @@ def show_feature_maps(
     caught: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
-        return lambda _layer, _inputs, output: caught.update({name: output[0].float().cpu()})
+        def note_maps(_layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+            caught[name] = output[0].float().cpu().clone()  # a ReLU may write into it in place
+
+        return note_maps
 
     for layer in layers.values():
         check_layer(model, layer)
@@ -240,7 +164,8 @@ def plot_layer_changes(
             moved[name] = (change / max(length, 1e-12)) ** 0.5
     figure, axes = new_axes(width=6, height=2.5, note=note)
     axes[0, 0].bar(list(moved), list(moved.values()), color=BLUE)
-    axes[0, 0].set(ylabel="relative change")
+    axes[0, 0].set(ylabel="change, relative to before")
+    axes[0, 0].yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}%")
     return figure
 
 

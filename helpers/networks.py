@@ -36,6 +36,7 @@ from helpers.lib.modes import in_eval_mode
 from helpers.lib.pictures import read_picture
 from helpers.models import check_layer
 from helpers.pictures import Normalization, normalize, short_side
+from helpers.recipes import plain_types
 from helpers.results import Result, Workspace
 
 if TYPE_CHECKING:
@@ -65,6 +66,15 @@ class TrainedNetwork:
     def sides(self) -> tuple[int, int]:
         """Height and width of the pictures that it takes."""
         return tuple(self.result.record["input_shape"][-2:])
+
+    def fits(self, data: Data) -> bool:
+        """Whether it was tested on these pictures, in their size and normalisation."""
+        record, known = self.result.record, data.normalization
+        return bool(
+            record["data"]["fingerprint"] == data.fingerprint
+            and record["input_shape"] == [3, data.size, data.size]
+            and record["data"]["normalization"] == (known and plain_types(known._asdict()))
+        )
 
 
 @dataclasses.dataclass(frozen=True)

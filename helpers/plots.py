@@ -1,5 +1,5 @@
-"""Figures of data, of training and of results. Each function returns a Figure: put the call on the
-last line of a cell to see it. `data` is from `load_data`, or a dict of your own DataLoaders."""
+"""Figures of data and of training. Each function returns a Figure: put the call on the last line of
+a cell to see it. `data` is from `load_data`, or a dict of your own DataLoaders."""
 
 from __future__ import annotations
 
@@ -13,25 +13,23 @@ import torch
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
-from helpers.comparison import class_accuracy, confused_pairs, note_of
 from helpers.data import Data
-from helpers.lib.datasets import ids_of, labels_of, picture_of
+from helpers.lib.datasets import labels_of, picture_of
 from helpers.lib.figures import (
     BLUE,
     COLORS,
+    GREY,
     MARKERS,
+    NO_RESULTS,
     VERMILLION,
-    as_array,
-    bare,
+    logarithmic,
+    name_classes,
     new_axes,
     nothing_to_show,
     picture_grid,
-    shortened,
     small,
-    wrapped,
 )
 from helpers.pictures import IMAGENET, Normalization, denormalize, square
-from helpers.results import Result
 from helpers.scores import Score
 from helpers.tour import class_counts, picture_sizes
 from helpers.training import TrainingRun
@@ -41,9 +39,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Loaders = Data | Mapping[str, DataLoader]
-MOST_NAMES = 15  # classes whose names fit below a figure
-NO_RESULTS = "no results yet: run notebooks 02 to 05 first"
-AXES = {"training_seconds": "seconds of training"}
+Accuracies = float | Sequence[float]  # of one draw of the pictures, or of several
 
 
 # Pictures
@@ -118,42 +114,6 @@ def show_predictions(score: Score, data: Loaders, *, count: int = 12, columns: i
     return picture_grid(pictures, titles, columns=columns, colors=colors, note=data.note)
 
 
-def show_confused(results: Sequence[Result], data: Loaders, *, count: int = 2) -> Figure:
-    """The pairs of classes that each method mixes up most, as pictures: a row for each method.
-
-    Of each of its `count` pairs, a test picture that it mistook, and beside it a training picture
-    of the class that it confused it with. Results about other pictures are left out.
-    """
-    data = Data.of(data)
-    place = {name: index for index, name in enumerate(ids_of(data.test.dataset))}
-    shown = [result for result in results if set(result.ids) <= set(place)]
-    if not shown:
-        return nothing_to_show(NO_RESULTS if not results else "these pictures are not here")
-    if all(result.hits.all() for result in shown):
-        return nothing_to_show("no test picture was mistaken", data.note)
-    figure, axes = new_axes(
-        len(shown), 2 * count, width=2 * count, height=1.27 * len(shown), note=data.note
-    )
-    examples = labels_of(data.train.dataset)
-    for row, result in zip(axes, shown, strict=True):
-        for axis in row:
-            bare(axis)
-        row[0].set_ylabel(wrapped(result.title), fontsize=7)
-        for left, right, (_, _, mistakes) in zip(
-            row[::2], row[1::2], confused_pairs(result, count), strict=False
-        ):
-            label, guess = int(result.labels[mistakes[0]]), int(result.predictions[mistakes[0]])
-            times = int(((result.labels == label) & (result.predictions == guess)).sum())
-            mistaken = picture_of(data.test.dataset, place[result.ids[mistakes[0]]])
-            example = picture_of(data.train.dataset, int((examples == guess).nonzero()[0]))
-            for axis, picture in ((left, mistaken), (right, example)):
-                axis.imshow(as_array(as_shown(square(picture), data.normalization)))
-            left.set_title(shortened(data.class_names[label], 18), fontsize=7)
-            said = f"confused with, {times} x" if times > 1 else "confused with"
-            right.set_title(f"{said}\n{shortened(data.class_names[guess], 18)}", fontsize=7)
-    return figure
-
-
 # Data
 
 
@@ -169,16 +129,9 @@ def plot_class_balance(data: Loaders) -> Figure:
         counts = class_counts(data, split)[ranks].numpy()
         axes[0, 0].stairs(counts, edges, baseline=None, color=color, label=split, **style)
     axes[0, 0].set(xlabel=f"classes, most {last} pictures first", ylabel="pictures", ylim=(0, None))
-    _name_classes(axes[0, 0], [data.class_names[label] for label in ranks.tolist()])
-    axes[0, 0].legend(frameon=False)
+    name_classes(axes[0, 0], [data.class_names[label] for label in ranks.tolist()])
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return figure
-
-
-def _name_classes(axis: Axes, names: Sequence[str]) -> None:
-    """Write the names of classes below an axis that has one at 0, 1, ..., if they are few."""
-    if len(names) <= MOST_NAMES:
-        short = [shortened(name, 24) for name in names]
-        axis.set_xticks(range(len(names)), short, rotation=25, ha="right", fontsize=8)
 
 
 def plot_picture_sizes(data: Loaders) -> Figure:
@@ -198,7 +151,7 @@ def plot_picture_sizes(data: Loaders) -> Figure:
     )  # fmt: skip
     axis.set(xlabel="width (pixels)", ylabel="height (pixels)", aspect="equal")
     axis.set(xlim=(0, widths.max() * 1.1), ylim=(0, heights.max() * 1.1))
-    axis.legend(frameon=False, loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     return figure
 
 
@@ -234,8 +187,10 @@ def plot_schedule(
     epochs = np.arange(len(rates)) / batches
     for column, (name, color) in enumerate(zip(names, COLORS, strict=False)):
         axes[0, 0].plot(epochs, rates[:, column], color=color, label=name)
-    axes[0, 0].set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-    axes[0, 0].legend(frameon=False)
+    axes[0, 0].set(ylabel="learning rate", ylim=(0, None))
+    whole_epochs(axes[0, 0])
+    if len(names) > 1:
+        figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 
@@ -274,11 +229,21 @@ def plot_history(
             axis.plot(passed, accuracy, color=color, label=f"{name} ({len(accuracy)} epochs)")
     if x == "seconds":
         axis.set(ylabel="best val accuracy so far", ylim=(0, 1), xlabel="seconds of training")
-        _logarithmic(axis)
+        logarithmic(axis)
     else:
-        axis.set(xlabel="fraction of the run", ylabel="val accuracy", ylim=(0, 1))
-    axis.legend(frameon=False, fontsize=8)
+        axis.set(xlabel="part of the run", ylabel="val accuracy", ylim=(0, 1))
+        axis.xaxis.set_major_formatter("{x:.0%}")
+    axis.yaxis.set_major_formatter("{x:.0%}")
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     return figure
+
+
+def whole_epochs(axis: Axes) -> None:
+    """Let the x axis count epochs, with whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set(xlabel="epoch")
+    axis.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True))
 
 
 def _plot_epochs(runs: Mapping[str, TrainingRun], note: str) -> Figure:
@@ -292,120 +257,56 @@ def _plot_epochs(runs: Mapping[str, TrainingRun], note: str) -> Figure:
         axes[0, 1].plot(run.best_epoch, run.best_val_accuracy, "o", color=color)
     # A loss that shoots up for an epoch would hide all others: cut at thrice the first one.
     top = min(axes[0, 0].get_ylim()[1], 3 * max(run.first_loss for run in runs.values()))
-    axes[0, 0].set(xlabel="epoch", ylabel="loss (nats)", ylim=(0, top))
-    axes[0, 1].set(xlabel="epoch", ylabel="accuracy", ylim=(0, 1))
-    axes[0, 1].legend(frameon=False, fontsize=8)
+    axes[0, 0].set(ylabel="loss", ylim=(0, top))
+    axes[0, 1].set(ylabel="accuracy", ylim=(0, 1))
+    axes[0, 1].yaxis.set_major_formatter("{x:.0%}")
+    for axis in axes[0]:
+        whole_epochs(axis)
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right center", frameon=False, fontsize=8)
     return figure
 
 
 def plot_accuracy_against_count(
-    accuracy: Mapping[int, float] | Mapping[str, Mapping[int, float]], *, note: str = ""
+    accuracy: Mapping[int, Accuracies] | Mapping[str, Mapping[int, Accuracies]],
+    *,
+    chance: float | None = None,
+    note: str = "",
 ) -> Figure:
-    """Accuracy against the number of training pictures a class, of one method or of several.
+    """Val accuracy against the number of training pictures a class, of one method or of several.
 
-    Several are told apart by their names; the counts are then spaced by their logarithms.
+    Args:
+        accuracy: for each count an accuracy, or those of several draws of the pictures: then the
+            line is their mean, and the band reaches from the lowest to the highest. A dict of such
+            dicts shows several methods, under their names.
+        chance: accuracy of guessing, a line.
+        note: small print below.
     """
     several = isinstance(next(iter(accuracy.values())), Mapping)
     curves: Any = accuracy if several else {"": accuracy}
-    figure, axes = new_axes(width=5, height=2.8, note=note)
+    figure, axes = new_axes(width=5.6, height=3.2, note=note)
     axis = axes[0, 0]
     for (name, curve), color, marker in zip(curves.items(), COLORS, MARKERS, strict=False):
-        axis.plot(list(curve), list(curve.values()), f"{marker}-", color=color, label=name)
-        for count, value in curve.items() if not several else ():
-            axis.annotate(f"{value:.0%}", (count, value), xytext=(0, 7), ha="center",
+        draws = {count: np.atleast_1d(values) for count, values in curve.items()}
+        means = [values.mean() for values in draws.values()]
+        lowest, highest = zip(*((one.min(), one.max()) for one in draws.values()), strict=True)
+        axis.plot(list(draws), means, f"{marker}-", color=color, label=name)
+        axis.fill_between(list(draws), lowest, highest, color=color, alpha=0.2, lw=0)
+        for count, mean, top in zip(draws, means, highest, strict=True) if not several else ():
+            axis.annotate(f"{mean:.0%}", (count, top), xytext=(0, 5), ha="center",
                           textcoords="offset points", fontsize=8)  # fmt: skip
-    axis.set(xlabel="training pictures a class", ylabel="val accuracy", ylim=(0, 1.15))
-    if several:
-        axis.set_xscale("log")
-        axis.legend(frameon=False, fontsize=8)
     counts = sorted({count for curve in curves.values() for count in curve})
-    axis.set_xticks(counts, [str(count) for count in counts])
+    axis.set(xscale="log", xlabel="training pictures a class", ylabel="val accuracy")
+    axis.set(ylim=(0, 1.1), xticks=counts, xticklabels=map(str, counts))
+    axis.yaxis.set_major_formatter("{x:.0%}")
     axis.minorticks_off()
-    return figure
-
-
-# Results
-
-
-def plot_results(
-    results: Sequence[Result], *, x: str | Mapping[str, Sequence[float]] | None = None
-) -> Figure:
-    """Test accuracy of each result, with its 95 % interval: as bars, or against what it cost.
-
-    Args:
-        results: from `load_results`.
-        x: a number of the records, such as "training_seconds"; or numbers of your own, in the order
-            of `results`, under the name of their axis, a panel each. None: bars.
-    """
-    if not results:
-        return nothing_to_show(NO_RESULTS)
-    if x is None:
-        return _plot_bars(results)
-    if isinstance(x, str):
-        x = {AXES.get(x, x): [float(result.record[x]) for result in results]}
-    width = 6 if len(x) == 1 else 3.4 * len(x)
-    figure, axes = new_axes(1, len(x), width=width, height=3.4, note=note_of(results))
-    for axis, (name, values) in zip(axes[0], x.items(), strict=True):
-        for result, value, color, marker in zip(results, values, COLORS, MARKERS, strict=False):
-            accuracy, error = _accuracy_and_error(result)
-            axis.errorbar(value, accuracy, yerr=error, fmt=marker, color=color, capsize=3,
-                          label=result.title)  # fmt: skip
-        axis.set(ylim=(0, 1), xlabel=name)
-        _logarithmic(axis)
-    axes[0, 0].set(ylabel="test accuracy")
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    return figure
-
-
-def _plot_bars(results: Sequence[Result]) -> Figure:
-    figure, axes = new_axes(width=7, height=0.9 + 0.5 * len(results), note=note_of(results))
-    axis = axes[0, 0]
-    for place, result in enumerate(results):
-        accuracy, error = _accuracy_and_error(result)
-        color = COLORS[place % len(COLORS)]
-        axis.barh(place, accuracy, color=color, xerr=error, capsize=4, height=0.6)
-        axis.text(accuracy + error[1][0] + 0.015, place, f"{accuracy:.1%}", va="center", fontsize=9)
-    axis.set_yticks(range(len(results)), [result.title for result in results])
-    axis.invert_yaxis()
-    axis.set(xlim=(0, 1.12), xlabel="test accuracy, with 95 % interval")
-    axis.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
-    return figure
-
-
-def _accuracy_and_error(result: Result) -> tuple[float, list[list[float]]]:
-    test = result.record["test"]
-    accuracy, (low, high) = test["accuracy"], test["interval"]
-    return accuracy, [[accuracy - low], [high - accuracy]]
-
-
-def _logarithmic(axis: Axes) -> None:
-    """Let the x axis be logarithmic, with plain numbers: 20, 500, 2k."""
-    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
-
-    def text(value: float, _: object) -> str:
-        return f"{value:g}" if value < 1000 else str(EngFormatter(sep="")(value))
-
-    axis.set(xscale="log")
-    axis.margins(x=0.15)
-    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.xaxis.set_major_formatter(text)
-    axis.xaxis.set_minor_locator(NullLocator())
-
-
-def plot_class_accuracy(results: Sequence[Result]) -> Figure:
-    """Accuracy of each class under each method, the classes in the order of their mean.
-
-    Results about other classes than those of the first are left out.
-    """
-    if not results:
-        return nothing_to_show(NO_RESULTS)
-    shown = [one for one in results if one.class_names == results[0].class_names]
-    accuracy = torch.stack([class_accuracy(result) for result in shown])
-    ranks = accuracy.nanmean(dim=0).argsort()
-    figure, axes = new_axes(width=8, height=3, note=note_of(shown))
-    for row, result, color, marker in zip(accuracy, shown, COLORS, MARKERS, strict=False):
-        axes[0, 0].plot(row[ranks], marker, color=color, ms=4, label=result.title)
-    axes[0, 0].set(xlabel="classes, hardest first", ylabel="accuracy on test", ylim=(-0.03, 1.03))
-    _name_classes(axes[0, 0], [results[0].class_names[label] for label in ranks.tolist()])
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    if len(values := next(iter(draws.values()))) > 1:
+        title = f"mean of {len(values)} draws of the pictures, and lowest to highest"
+        axis.set_title(title, fontsize=9)
+    if chance is not None:
+        axis.axhline(chance, color=GREY, ls="--", lw=1)
+        axis.text(1.01, chance, f"guessing\n{chance:.0%}", color="#555555", fontsize=8,
+                  va="center", transform=axis.get_yaxis_transform())  # fmt: skip
+    if several:
+        figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return figure

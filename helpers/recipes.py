@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from helpers.errors import KitError
@@ -15,19 +16,16 @@ class Method:
 
     title: str
     notebook: str  # the number of the notebook that trains it
-    build: str  # the function of helpers.models that makes its network
     head: str = ""  # the name of its new layer; "" when all of the network is new
     frozen: bool = False  # whether only the head is trained, on features
     views: int = 1  # of each training picture, when features are computed
 
 
 METHODS = {
-    "bn_cnn": Method("BN-CNN", "02", "bn_cnn"),
-    "resnet18_finetune": Method("ResNet18 fine-tuned", "03", "resnet18", "fc"),
-    "resnet18_extractor": Method("ResNet18 extractor", "04", "resnet18", "fc", True, 2),
-    "efficientnet_b5_finetune": Method(
-        "EfficientNet-B5 fine-tuned", "05", "efficientnet_b5", "_fc"
-    ),
+    "bn_cnn": Method("BN-CNN", "02"),
+    "resnet18_finetune": Method("ResNet18 fine-tuned", "03", "fc"),
+    "resnet18_extractor": Method("ResNet18 extractor", "04", "fc", True, 2),
+    "efficientnet_b5_finetune": Method("EfficientNet-B5 fine-tuned", "05", "_fc"),
 }
 
 
@@ -61,10 +59,11 @@ class Recipe:
     weight_decay: float
     warmup: float  # fraction of the run in which the learning rate rises; it falls in the rest
     label_smoothing: float
+    dropout: float = field(default=0.0, kw_only=True)  # of what enters the last layer
     augment: Any  # an Augmentation, or a dataclass of your own
 
     def __str__(self) -> str:
-        rows = {field.name: getattr(self, field.name) for field in fields(self)}
+        rows = {one.name: getattr(self, one.name) for one in fields(self)}
         del rows["augment"]
         rows |= {f"augment.{name}": value for name, value in as_dict(self.augment).items()}
         return "\n".join(f"{name:<22} {value}" for name, value in rows.items())
@@ -76,11 +75,13 @@ CROP_FLIP_COLOR = Augmentation(smallest_crop=0.3, flip=0.5, color_jitter=(0.3, 0
 # fmt: off
 _ROWS = (
     # profile, pixels, batch, epochs, optimizer, head, backbone, decay, warmup, smoothing, augment
-    Recipe("bn_cnn", "full", 128, 32, 110, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR),
-    Recipe("bn_cnn", "mini", 64, 16, 30, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR),
+    Recipe("bn_cnn", "full", 128, 32, 110, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR,
+           dropout=.2),
+    Recipe("bn_cnn", "mini", 64, 16, 30, "AdamW", 6e-3, None, 5e-2, .25, .1, CROP_FLIP_COLOR,
+           dropout=.2),
     Recipe("resnet18_finetune", "full", 224, 32, 12, "SGD", 1e-1, 15e-3, 1e-3, .2, .1,
            CROP_AND_FLIP),
-    Recipe("resnet18_finetune", "mini", 64, 16, 12, "SGD", 1e-2, 2e-3, 5e-4, .2, .1,
+    Recipe("resnet18_finetune", "mini", 64, 16, 10, "SGD", 5e-3, 2e-3, 5e-4, .2, .1,
            CROP_AND_FLIP),
     Recipe("resnet18_extractor", "full", 224, 32, 50, "SGD", 1e-1, None, 1e-3, .1, .1,
            CROP_AND_FLIP),
@@ -98,7 +99,9 @@ RECIPES = {(row.method, row.profile): row for row in _ROWS}
 def get_recipe(method: str, profile: str) -> Recipe:
     """The row of a method on a profile; raises `KitError` for a name that is not in the table."""
     if method not in METHODS:
-        raise KitError(f"unknown method {method!r}: use one of {', '.join(METHODS)}")
+        meant = difflib.get_close_matches(method, METHODS, n=1)
+        hint = f" (did you mean {meant[0]!r}?)" if meant else ""
+        raise KitError(f"unknown method {method!r}{hint}: use one of {', '.join(METHODS)}")
     if (method, profile) not in RECIPES:
         raise KitError(f"unknown profile {profile!r}: use 'mini' or 'full'")
     return RECIPES[method, profile]
@@ -122,7 +125,7 @@ def as_dict(recipe: Any) -> dict[str, Any]:
     if isinstance(recipe, Mapping):
         return dict(recipe)
     if is_dataclass(recipe) and not isinstance(recipe, type):
-        return {field.name: getattr(recipe, field.name) for field in fields(recipe)}
+        return {one.name: getattr(recipe, one.name) for one in fields(recipe)}
     raise KitError(f"a recipe is a dict or a dataclass, not {type(recipe).__name__}")
 
 

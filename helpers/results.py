@@ -22,7 +22,7 @@ from helpers.data import Data, DataSet
 from helpers.errors import KitError
 from helpers.lib.checkpoint import check_finished
 from helpers.lib.devices import device_name, device_of, name_of
-from helpers.lib.exported import export_network
+from helpers.lib.exported import export_network, without_wrapper
 from helpers.lib.files import (
     json_text,
     only_writer,
@@ -33,13 +33,15 @@ from helpers.lib.files import (
 )
 from helpers.lib.identity import kit_version
 from helpers.lib.records import COLUMNS, SCHEMAS, parse_predictions, record_fault
-from helpers.models import count_parameters, name_weights
+from helpers.lib.weights import Pretrained
+from helpers.models import count_parameters
 from helpers.recipes import METHODS, as_dict, method_title, plain_types
 from helpers.scores import Score
 from helpers.training import TrainingRun
 from helpers.workspace import Workspace
 
 SCHEMA = 2
+KEPT_NAMES = ("checkpoints", "extensions", "previous")  # of other folders beside the results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Result:
     ids: list[str]  # of the test pictures
     labels: torch.Tensor  # (pictures,) int64
     predictions: torch.Tensor  # (pictures,) int64
+    probabilities: torch.Tensor  # (pictures,) float32: of the prediction, to 4 decimals
     class_names: list[str]
     folder: Path = Path()
 
@@ -88,7 +91,7 @@ def save_result(
     data: Data | Mapping[str, DataLoader],
     run: TrainingRun,
     score: Score,
-    weights: str | None = None,
+    weights: Pretrained | str = "not stated",
     cam_layer: str | None = None,
     processes: int = 1,
 ) -> Path:
@@ -106,8 +109,7 @@ def save_result(
         data: it was trained and tested on.
         run: what `train_model` returned.
         score: what `test` returned.
-        weights: what training started from, such as "random" or "ImageNet"; by default what the
-            kit's own networks say of themselves, else "not stated".
+        weights: what training started from: from `pretrained_weights`, or a text such as "random".
         cam_layer: the name of the layer that Grad-CAM looks at; by default the last with at least
             4 x 4 places.
         processes: that trained together.
@@ -121,13 +123,14 @@ def save_result(
     """
     data, settings = Data.of(data), plain_types(as_dict(recipe))
     check_finished(model)
-    if weights is not None:
-        name_weights(model, weights)
+    model = without_wrapper(model)
     folder = workspace.results_dir / folder_of(settings)
     last = data.sizes["val"] - 1
     images = torch.stack([data.val.dataset[index][0] for index in (0, last)])
     with only_writer(folder.with_name(f".{folder.name}.lock"), f"the result {folder.name}"):
-        record = make_record(workspace, settings, model=model, data=data, run=run, score=score)
+        record = make_record(
+            workspace, settings, model=model, data=data, run=run, score=score, weights=weights
+        )
         record["machine"]["processes"] = processes
         record["input_shape"] = list(images.shape[1:])
         with (  # renamed from the last to the first: without its files no record appears
@@ -158,13 +161,19 @@ def save_result(
 
 
 def folder_of(settings: Mapping[str, Any]) -> str:
-    """Where a result is kept, below results/<profile>: under its "folder", else its "method"."""
+    """Where a result is kept, below results/<profile>: under its "method".
+
+    An extension's recipe has a "folder", which may lie deeper.
+    """
     name = settings.get("folder") or settings.get("method")
-    # The parts of a plain path: none is empty, "." or "..", a hidden folder or a drive.
     parts = name.strip().replace("\\", "/").split("/") if isinstance(name, str) else [""]
-    if any(not part.strip() or part.startswith(".") or ":" in part for part in parts):
+    # Of a plain path: none is empty, "." or "..", a hidden folder or a drive.
+    is_path = all(part.strip() and not part.startswith(".") and ":" not in part for part in parts)
+    is_listed = "folder" in settings or (len(parts) == 1 and parts[0] not in KEPT_NAMES)
+    if not is_path or not is_listed:
         raise KitError(
-            f'the recipe has the method {name!r}: give it a name, as {{"method": "my_cnn"}}'
+            f"a result cannot be called {name!r}: give the recipe a method without slashes that "
+            f'is none of {", ".join(KEPT_NAMES)}, as {{"method": "my_cnn"}}'
         )
     return "/".join(parts)
 
@@ -177,10 +186,13 @@ def make_record(
     data: Data,
     run: TrainingRun,
     score: Score,
+    weights: Pretrained | str,
 ) -> dict[str, Any]:
     """Everything that a reader of a result wants to know of it, in plain JSON types."""
     counts, device = count_parameters(model), device_of(model)
     normalization = data.normalization
+    kind = weights.kind if isinstance(weights, Pretrained) else weights
+    source = weights.source if isinstance(weights, Pretrained) else weights
     return {
         "schema": SCHEMA,
         "method": settings["method"],
@@ -211,9 +223,7 @@ def make_record(
         "first_loss": run.first_loss,
         "seconds": run.seconds,
         "training_seconds": run.training_seconds,
-        "weights": {
-            name: getattr(model, f"weights_{name}", "not stated") for name in ("kind", "source")
-        },
+        "weights": {"kind": kind, "source": source},
         "parameters": {"total": counts["total"], "trainable": counts["trainable"]},
         "recipe": dict(settings),
         "settings": run.settings,  # of what ran, whatever the recipe says
@@ -335,4 +345,5 @@ def read_result(path: Path) -> Result:
         found.names.get(number, f"class {number}") for number in range(classes)
     ]
     labels, guesses = (torch.from_numpy(one).long() for one in (found.labels, found.guesses))
-    return Result(record, found.pictures, labels, guesses, names, path.parent)
+    sure = torch.from_numpy(found.probabilities) / 10_000
+    return Result(record, found.pictures, labels, guesses, sure, names, path.parent)

@@ -22,7 +22,7 @@ from helpers.errors import KitError
 from helpers.lib.datasets import ids_of
 from helpers.lib.devices import autocast, device_of, move_images, move_model, precision_for
 from helpers.lib.loaders import Batches, loader_like
-from helpers.lib.modes import in_eval_mode
+from helpers.lib.modes import in_eval_mode, logits_of
 from helpers.lib.progress import track
 
 
@@ -107,7 +107,8 @@ def test(
     with in_eval_mode(model):
         for images, batch_labels in track(loader, "testing"):
             with autocast(device, precision):
-                logits.append(model(move_images(images, device)).float().cpu())
+                output = logits_of(model(move_images(images, device)))
+            logits.append(output.float().cpu())
             labels.append(batch_labels)
     return score_of(torch.cat(logits), torch.cat(labels), ids, started)
 

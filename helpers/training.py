@@ -20,8 +20,8 @@ from helpers.lib.checkpoint import Checkpoint
 from helpers.lib.devices import autocast, device_of, move_images, move_model, precision_for
 from helpers.lib.loaders import reseed, set_epoch
 from helpers.lib.memory import careful_with_memory
-from helpers.lib.modes import in_eval_mode
-from helpers.lib.preflight import check_before_training, check_schedule
+from helpers.lib.modes import in_eval_mode, logits_of
+from helpers.lib.preflight import check_before_training, check_schedule, step_of
 from helpers.lib.progress import EpochTable
 from helpers.lib.run_settings import settings_of_run
 from helpers.lib.timer import Timer
@@ -60,7 +60,7 @@ def train_model(
     scheduler: LRScheduler | None = None,
     *,
     num_epochs: int,
-    step_scheduler: Literal["batch", "epoch"] = "batch",
+    step_scheduler: Literal["batch", "epoch"] | None = None,
     device: torch.device | str | None = None,
     precision: torch.dtype | None = None,
     patience: int | None = None,
@@ -81,7 +81,9 @@ def train_model(
         optimizer: of the model's parameters.
         scheduler: any of torch.optim.lr_scheduler.
         num_epochs: passes through train.
-        step_scheduler: when the scheduler takes a step, after each "batch" or each "epoch".
+        step_scheduler: when the scheduler takes a step, after each "batch" or each "epoch"; by
+            default after each batch for OneCycleLR, CyclicLR and one as long as all batches
+            together, and after each epoch for others, as PyTorch's tutorials do.
         device: where to train; by default what `data` says.
         precision: of the network's arithmetic (bfloat16 and float16 by autocast); its weights stay
             float32. By default what `data` says, or float32 where that is faster.
@@ -109,8 +111,9 @@ def train_model(
     first_loss = check_before_training(
         model, data.dataloaders, data.num_classes, criterion, optimizer
     )
+    step_after = step_of(scheduler, step_scheduler, num_epochs, len(data.train))
     settings = settings_of_run(
-        data.train, criterion, optimizer, scheduler, step_scheduler=step_scheduler,
+        data.train, criterion, optimizer, scheduler, step_scheduler=step_after,
         device=device, precision=precision, num_epochs=num_epochs, patience=patience,
         min_delta=min_delta, data={"name": data.name, "size": data.size},
     )  # fmt: skip
@@ -120,7 +123,7 @@ def train_model(
         feature_seconds=data.feature_seconds, rerun=rerun,
     )  # fmt: skip
     if saved.is_new:
-        check_schedule(scheduler, num_epochs, len(data.train), step_scheduler)
+        check_schedule(scheduler, num_epochs, len(data.train), step_after, optimizer=optimizer)
     table = EpochTable(num_epochs, len(data.train), history=history, note=data.note, show=progress)
     with saved, table:
         for epoch in saved.epochs_left(num_epochs):
@@ -131,12 +134,12 @@ def train_model(
                 images, labels = move_images(images, device), labels.to(device)
                 optimizer.zero_grad()  # forget the gradients of the batch before
                 with autocast(device, precision):
-                    logits = model(images)  # forward: what does the network say?
+                    logits = logits_of(model(images))  # forward: what does the network say?
                     loss = criterion(logits, labels)  # how wrong is that?
                 scaler.scale(loss).backward()  # backward: what would each weight change?
                 scaler.step(optimizer)  # step: change them a little
                 scaler.update()
-                if scheduler is not None and step_scheduler == "batch":
+                if scheduler is not None and step_after == "batch":
                     scheduler.step()  # the next step is as large as the schedule says
                 train.add(loss, logits, labels)
                 timer.lap("training")
@@ -144,7 +147,7 @@ def train_model(
 
             val = evaluate(model, data.val, criterion, device=device, precision=precision)
             timer.lap("evaluation")
-            if scheduler is not None and step_scheduler == "epoch":
+            if scheduler is not None and step_after == "epoch":
                 step_after_epoch(scheduler, val)
             best.keep(model, val.accuracy, epoch)
             history.append(epoch_row(epoch, train, val, learning_rate, timer.take()))
@@ -208,7 +211,7 @@ def evaluate(
         for images, labels in loader:
             images, labels = move_images(images, device), labels.to(device)
             with autocast(device, precision):
-                logits = model(images)
+                logits = logits_of(model(images))
                 loss = criterion(logits, labels)
             tally.add(loss, logits, labels)
     return tally

@@ -63,7 +63,7 @@ class Workspace:
         if self.profile == "mini":
             note = "mini pictures are DRAWINGS: its numbers say nothing of real flowers"
             if self.dataset != FLOWERS:
-                note = "mini: small pictures, few epochs, networks pretrained on DRAWINGS alone"
+                note = "mini: small pictures, few epochs; weights from DRAWINGS may not suit photos"
             lines.append(f"NOTE     {note}")
         return "\n".join(lines)
 

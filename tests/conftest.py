@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import helpers
+from coursekit.train.networks import bn_cnn
 from helpers.data import Data
 from helpers.recipes import Augmentation
 from helpers.workspace import Workspace
@@ -43,4 +44,4 @@ def data(picture_folder: Path, workspace: Workspace) -> Data:
 def cnn() -> torch.nn.Sequential:
     """A network for `data`, always with the same first weights."""
     torch.manual_seed(0)
-    return helpers.bn_cnn(3, widths=(8, 16))
+    return bn_cnn(3, widths=(8, 16))

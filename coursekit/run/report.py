@@ -25,13 +25,14 @@ from helpers.comparison import (
     comparison_table,
     confused_pairs,
 )
+from helpers.comparison_plots import plot_results
 from helpers.errors import KitError
 from helpers.lib.figures import COLORS, png_of
 from helpers.lib.files import write_text
 from helpers.lib.flowers import MINI_NOTE
 from helpers.lib.identity import FLOWERS
 from helpers.lib.sources import MINI_WEIGHTS_NOTE
-from helpers.plots import plot_history, plot_results
+from helpers.plots import plot_history
 from helpers.recipes import METHODS
 from helpers.results import Result, load_results
 from helpers.workspace import Workspace
@@ -70,7 +71,7 @@ def write_report(workspace: Workspace, notebooks: Sequence[Path]) -> Path:
     sections: list[Section] = [
         _comparison(results, problem),
         *([_figures(results)] if results else []),
-        *([_section("pairs", "Is the difference real?", rows=pairs)] if pairs else []),
+        *([_section("pairs", "Could it be chance?", rows=pairs)] if pairs else []),
         *map(_method, results),
         *answers_section(lessons, numbers),
         *(
@@ -138,9 +139,9 @@ def _notice(workspace: Workspace, results: Sequence[Result]) -> dict[str, str]:
     if not notes:
         return {}
     meaning = "how the methods differ in a small world; they say nothing of real flowers"
-    if notes == MINI_WEIGHTS_NOTE:
-        meaning = "how the methods compare in minutes; the full profile, whose weights come from "
-        meaning += "photographs, gives others"
+    if MINI_NOTE not in notes:
+        meaning = "how methods are compared; which of them wins says little of the full profile, "
+        meaning += "for drawings of 64 pixels are far from photographs"
     return {"notes": notes, "meaning": meaning}
 
 

@@ -12,13 +12,14 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from coursekit.run.keep import keep_previous_result
+from coursekit.train.networks import build_network
 from coursekit.train.parallel import ALONE, Processes
-from helpers import models
 from helpers.data import Data, load_data
 from helpers.errors import KitError
 from helpers.features import compute_features
 from helpers.lib.folders import show_path
 from helpers.lib.preflight import check_schedule
+from helpers.models import freeze
 from helpers.recipes import METHODS, Recipe, get_recipe
 from helpers.results import save_result
 from helpers.scores import test
@@ -59,15 +60,17 @@ def train_method(
     Raises:
         KitError: The method, profile, device or data set is unknown, or numbers make no run.
     """
-    workspace = start(profile=profile, device=processes.device(device), dataset=dataset)
-    recipe = recipe_for(method, workspace.profile, num_epochs)
+    get_recipe(method, profile or "mini")  # nothing is printed before a refused argument
+    check_schedule(None, 1 if num_epochs is None else num_epochs, 0)
     if num_workers < 0:
         raise KitError(f"num_workers={num_workers}: use 0 or more")
+    workspace = start(profile=profile, device=processes.device(device), dataset=dataset)
+    recipe = recipe_for(method, workspace.profile, num_epochs)
     data = load_data(workspace, recipe, num_workers=num_workers)
     print(recipe)
     torch.manual_seed(workspace.seed)
     with processes.one_goes_first():  # it may have to download the weights
-        model = build_network(method, data.num_classes, workspace.pretrained)
+        model, weights = build_network(method, data.num_classes, workspace.pretrained)
     if processes.count > 1:
         print("NOTE     several processes keep no checkpoint: interrupted, they start anew")
     run = train_network(workspace, recipe, model, data, processes, rerun=rerun)
@@ -82,7 +85,8 @@ def train_method(
         keep_previous_result(workspace, method)
         folder = save_result(
             workspace, recipe,
-            model=model, data=data, run=run, score=score, processes=processes.count,
+            model=model, data=data, run=run, score=score, weights=weights,
+            processes=processes.count,
         )  # fmt: skip
         print(f"record {show_path(folder / 'record.json')}")
     return folder
@@ -93,16 +97,8 @@ def recipe_for(method: str, profile: str, num_epochs: int | None) -> Recipe:
     recipe = get_recipe(method, profile)
     if num_epochs in (None, recipe.num_epochs):
         return recipe
-    check_schedule(None, num_epochs, 0)
     print(f"NOTE     {num_epochs} epochs, where the recipe has {recipe.num_epochs}")
     return dataclasses.replace(recipe, num_epochs=num_epochs)
-
-
-def build_network(method: str, num_classes: int, pretrained: str | None) -> nn.Module:
-    """The network of a method: pretrained unless all of it is new."""
-    build = getattr(models, METHODS[method].build)
-    options = {"pretrained": pretrained} if METHODS[method].head else {}
-    return build(num_classes, **options)
 
 
 def train_network(
@@ -118,7 +114,7 @@ def train_network(
     method = METHODS[recipe.method]
     head = model.get_submodule(method.head)
     if method.frozen:
-        models.freeze(model, keep=method.head)
+        freeze(model, keep=method.head)
         data = compute_features(model, head, data, views=method.views)
         model = head
     data = processes.divide(data)
@@ -156,13 +152,15 @@ def optimizer_and_schedule(
         in_head = {id(parameter) for parameter in head.parameters()}
         backbone = [p for p in model.parameters() if id(p) not in in_head]
         groups.insert(0, {"params": backbone, "lr": recipe.backbone_lr})
-    momentum = {"momentum": 0.9, "nesterov": True} if recipe.optimizer == "SGD" else {}
+    momentum = {"momentum": 0.9} if recipe.optimizer == "SGD" else {}
     optimizer = getattr(torch.optim, recipe.optimizer)(
         groups, lr=recipe.head_lr, weight_decay=recipe.weight_decay, **momentum
     )
     steps, rates = recipe.num_epochs * batches, [group["lr"] for group in groups]
     try:
-        scheduler = OneCycleLR(optimizer, rates, total_steps=steps, pct_start=recipe.warmup)
+        scheduler = OneCycleLR(
+            optimizer, rates, total_steps=steps, pct_start=recipe.warmup, cycle_momentum=False
+        )
     except ZeroDivisionError:
         raise KitError(
             f"a run of {steps} steps ({recipe.num_epochs} x {batches} batches) leaves its rate a "

@@ -57,14 +57,19 @@ def memory_format(device: torch.device) -> torch.memory_format:
 
 
 def move_model(model: nn.Module, device: torch.device) -> nn.Module:
-    """Move a model to a device, in the memory format that its convolutions like there."""
-    return model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+    """Move a model to a device, in the memory format that its convolutions like there.
+
+    What they are given takes on the format of their weights. In channels last, `view` of maps is an
+    error: a network whose own `forward` uses it keeps the format that it was written for.
+    """
+    forwards = (getattr(type(layer).forward, "__code__", None) for layer in model.modules())
+    has_view = any("view" in code.co_names for code in forwards if code)
+    wanted = torch.contiguous_format if has_view else memory_format(device)
+    return model.to(device, memory_format=wanted)  # type: ignore[call-overload]
 
 
 def move_images(images: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Move a batch to the device, pictures in the memory format that convolutions like there."""
-    if images.dim() == 4:
-        return images.to(device, memory_format=memory_format(device))
+    """Move a batch to the device."""
     return images.to(device)
 
 

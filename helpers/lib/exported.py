@@ -11,19 +11,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from helpers.lib.modes import in_eval_mode
+from helpers.lib.modes import in_eval_mode, logits_of
 
 FEWEST_PLACES = 4  # a side: a map with fewer hardly says where
 
 
 class WithMaps(nn.Module):
-    """A network that also returns what one of its layers gives."""
+    """A network's logits, and with them what one of its layers gives, if a layer is named."""
 
     def __init__(self, network: nn.Module, layer: str) -> None:
         super().__init__()
         self.network, self.layer = network, layer
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        if not self.layer:
+            return logits_of(self.network(images))
         caught: list[torch.Tensor] = []
 
         def catch(_layer: nn.Module, _inputs: Any, output: torch.Tensor) -> torch.Tensor:
@@ -32,7 +34,7 @@ class WithMaps(nn.Module):
 
         hook = self.network.get_submodule(self.layer).register_forward_hook(catch)
         try:
-            return self.network(images), caught[0]
+            return logits_of(self.network(images)), caught[0]
         finally:
             hook.remove()
 
@@ -89,7 +91,7 @@ def export_network(
     layer = cam_layer or ""
     try:
         layer = choose_cam_layer(network, images) if cam_layer is None else cam_layer
-        whole = WithMaps(network, layer) if layer else network
+        whole = WithMaps(network, layer)
         batch = torch.export.Dim("batch")
         program = torch.export.export(whole, (images,), dynamic_shapes=({0: batch},))
         written = io.BytesIO()  # torch ends the process when it cannot write its file to the end

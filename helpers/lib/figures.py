@@ -1,4 +1,4 @@
-"""What all figures are made of, and figures as small PNGs: a notebook of photographs should not
+"""What all figures are made of, and figures as small files: a notebook of photographs should not
 weigh megabytes."""
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, GREY = (
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, "black")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DPI = 100
-PNG_COLORS = 256
+JPEG_QUALITY = 85
+MOST_NAMES = 15  # classes whose names fit below a figure
+NO_RESULTS = "no results yet: run notebooks 02 to 05 first"
 
 
 def new_axes(
@@ -37,7 +39,7 @@ def new_axes(
     note: str = "",
     widths: Sequence[float] | None = None,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of its own, shown as a small PNG, and its axes (rows, columns); `note` below it."""
+    """A figure of its own, shown as a small file, and its axes (rows, columns); `note` below it."""
     from matplotlib import pyplot as plt  # half a second that `start()` need not wait for
 
     figure, axes = plt.subplots(
@@ -49,11 +51,12 @@ def new_axes(
         layout="constrained",
         width_ratios=widths,
     )
-    # IPython asks for this before it asks matplotlib, whose PNGs are four times as large.
+    # IPython asks for this before it asks matplotlib, whose files are several times as large.
     vars(figure)["_ipython_display_"] = lambda: _display(figure)
     # Closed, it is shown once, by the notebook, and not a second time by pyplot.
     plt.close(figure)
     if note:
+        note = textwrap.fill(note, round(16 * width))  # of which so many letters fit in a line
         figure.supxlabel(note, fontsize=8, color="#555555", ha="right", x=0.99)
     return figure, axes
 
@@ -71,13 +74,18 @@ def picture_grid(
     rows = -(-len(pictures) // columns)
     lines = max(title.count("\n") + 1 if title else 0 for title in map(wrapped, titles))
     figure, axes = new_axes(
-        rows, columns, width=1.55 * columns, height=(1.5 + 0.17 * lines) * rows + 0.2, note=note
+        rows,
+        columns,
+        width=1.55 * columns,
+        height=(1.5 + 0.17 * lines) * rows + (0.35 if note else 0.1),
+        note=note,
     )
     colors = colors or ["black"] * len(pictures)
     for axis in axes.flat:
         axis.axis("off")
     for axis, picture, title, color in zip(axes.flat, pictures, titles, colors, strict=False):
         axis.imshow(as_array(picture))
+        axis.set_anchor("N")  # what is left of the height is below, not in the title's place
         axis.set_title(wrapped(title), fontsize=8, color=color, parse_math=False)
     return figure
 
@@ -120,6 +128,30 @@ def bare(axis: Axes) -> Axes:
     return axis
 
 
+def name_classes(axis: Axes, names: Sequence[str]) -> None:
+    """Write the names of classes below an axis that has one at 0, 1, ..., if they are few."""
+    if len(names) <= MOST_NAMES:
+        short = [shortened(name, 24) for name in names]
+        axis.set_xticks(range(len(names)), short, rotation=25, ha="right", fontsize=8)
+
+
+def logarithmic(axis: Axes) -> None:
+    """Let the x axis of what is drawn be logarithmic, with few and plain numbers: 20, 500, 2k."""
+    from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
+
+    def text(value: float, _: object) -> str:
+        return f"{value:g}" if value < 1000 else str(EngFormatter(sep="")(value))
+
+    axis.set(xscale="log")
+    axis.margins(x=0.15)
+    low, high = axis.get_xlim()
+    subs = (1, 2, 5) if high < 60 * low else (1, 3) if high < 1000 * low else (1,)
+    near = high < 8 * low
+    axis.xaxis.set_major_locator(MaxNLocator(4) if near else LogLocator(subs=subs))
+    axis.xaxis.set_major_formatter(text)
+    axis.xaxis.set_minor_locator(NullLocator())
+
+
 def shortened(name: str, most: int) -> str:
     """A name of at most `most` characters for a title or a legend; "$" begins no formula."""
     name = name if len(name) <= most else name[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
@@ -127,18 +159,37 @@ def shortened(name: str, most: int) -> str:
 
 
 def _display(figure: Figure) -> None:
-    """Show a figure in a notebook as a small PNG."""
+    """Show a figure in a notebook."""
     from IPython.display import display
 
-    png = base64.b64encode(png_of(figure)).decode("ascii")
-    display({"image/png": png, "text/plain": repr(figure)}, raw=True)
+    encode = jpeg_of if shows_pictures(figure) else png_of
+    data = base64.b64encode(encode(figure)).decode("ascii")
+    kind = "image/jpeg" if encode is jpeg_of else "image/png"
+    display({kind: data, "text/plain": repr(figure)}, raw=True)
+
+
+def shows_pictures(figure: Figure) -> bool:
+    """Whether a figure is made of pictures, and not of lines and letters alone."""
+    return any(axis.images for axis in figure.axes)
 
 
 def png_of(figure: Figure, *, dpi: float | None = None) -> bytes:
-    """A figure as a PNG of 256 colours, a quarter of the usual size and hardly to be told apart."""
+    """A figure as a PNG: sharp, and small where it is lines and letters."""
+    file = io.BytesIO()
+    _drawn(figure, dpi).save(file, format="png", optimize=True)
+    return file.getvalue()
+
+
+def jpeg_of(figure: Figure, *, dpi: float | None = None) -> bytes:
+    """A figure as a JPEG in full colour: pictures take a quarter of what a PNG needs."""
+    file = io.BytesIO()
+    _drawn(figure, dpi).save(
+        file, format="jpeg", quality=JPEG_QUALITY, subsampling=0, optimize=True
+    )
+    return file.getvalue()
+
+
+def _drawn(figure: Figure, dpi: float | None) -> Image.Image:
     raw = io.BytesIO()
     figure.savefig(raw, format="png", dpi=dpi or figure.dpi, facecolor="white")
-    picture = Image.open(raw).convert("RGB").quantize(PNG_COLORS, method=Image.Quantize.MEDIANCUT)
-    file = io.BytesIO()
-    picture.save(file, format="png", optimize=True)
-    return file.getvalue()
+    return Image.open(raw).convert("RGB")

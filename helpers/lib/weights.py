@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
-from torchvision.models import ResNet18_Weights
+from torchvision.models import ConvNeXt_Tiny_Weights, ResNet18_Weights
 
 from helpers.errors import KitError
 from helpers.lib.fetch import fetch
@@ -35,7 +34,7 @@ class WeightFile:
         return self.path.is_file() and sha256(self.path).startswith(self.sha256_prefix)
 
 
-IMAGENET = {
+IMAGENET = {  # what the assignment needs
     "resnet18": WeightFile(ResNet18_Weights.IMAGENET1K_V1.url, "f37072fd", 45),
     "efficientnet_b5": WeightFile(
         "https://github.com/lukemelas/EfficientNet-PyTorch/releases/download/1.0/"
@@ -43,6 +42,9 @@ IMAGENET = {
         "b6417697",
         117,
     ),
+}
+FOR_EXTENSIONS = {  # fetched when one of them asks
+    "convnext_tiny": WeightFile(ConvNeXt_Tiny_Weights.IMAGENET1K_V1.url, "983f1562", 109),
 }
 
 
@@ -73,39 +75,60 @@ DRAWN = {
         0.9736,
     ),
 }
-CLASSES = {"imagenet": 1000, "drawn": 72, None: 1000}  # that weights of this origin tell apart
+HEADS = {  # how each network calls its last layer
+    "resnet18": "fc",
+    "efficientnet_b5": "_fc",
+    "convnext_tiny": "classifier.2",
+}
 
 
-def num_pretrained_classes(pretrained: str | None) -> int:
-    """How many outputs a network needs for its weights to fit, before it gets a new head."""
-    if pretrained not in CLASSES:
-        raise KitError(f"unknown weights {pretrained!r}: use 'imagenet', 'drawn' or None")
-    return CLASSES[pretrained]
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights to start from, and what they are."""
+
+    state: dict[str, torch.Tensor]  # for `load_state_dict`
+    num_classes: int  # outputs of the head that they belong to
+    kind: str  # in short, such as "ImageNet"
+    source: str  # in full
 
 
-def load_pretrained(model: nn.Module, name: str, pretrained: str | None) -> None:
-    """Load the weights that `pretrained` names into `model`, and print what they are.
+def pretrained_weights(name: str, origin: str) -> Pretrained:
+    """The weights of a pretrained network, fetched if need be; prints what they are.
 
-    `pretrained` is "imagenet", "drawn", or None for random weights. The model gets two attributes
-    for the record, `weights_kind` in short and `weights_source` in full.
+    Args:
+        name: "resnet18", "efficientnet_b5" or "convnext_tiny".
+        origin: "imagenet" (torchvision's IMAGENET1K_V1, or those of efficientnet_pytorch), or
+            "drawn" (the mini profile's, from 72 drawn species that are not in its data set; there
+            are none for "convnext_tiny").
+
+    Returns:
+        A state dict, with the number of outputs that its network has, and its origin for a record.
+
+    Raises:
+        KitError: when they cannot be had.
     """
-    kind = source = "random"
-    if pretrained == "drawn":
+    if name not in HEADS:
+        raise KitError(f"no weights of {name!r}: there are those of {', '.join(HEADS)}")
+    if origin == "drawn":
         file = find_drawn(name)
-        model.load_state_dict(unpack(file.path))
-        kind = "drawn flowers"
+        state, kind = unpack(file.path), "drawn flowers"
+        classes = len(state[f"{HEADS[name]}.bias"])
         source = (
-            f"drawn flowers, {CLASSES['drawn']} species other than these ({file.accuracy:.1%} "
+            f"drawn flowers, {classes} species other than these ({file.accuracy:.1%} "
             f"right on held-out drawings), {file.name}"
         )
-    elif pretrained == "imagenet":
-        kind, source = _load_imagenet(model, name)
-    model.weights_kind, model.weights_source = kind, source  # type: ignore[assignment]
+    elif origin == "imagenet":
+        state, kind, source = _imagenet(name)
+    else:
+        raise KitError(f"unknown weights {origin!r}: use 'imagenet' or 'drawn'")
     print(f"weights of {name}: {source}")
+    return Pretrained(state, len(state[f"{HEADS[name]}.bias"]), kind, source)
 
 
 def find_drawn(name: str) -> DrawnWeights:
     """The bundled weights of a network; raises `KitError` when they are missing or damaged."""
+    if name not in DRAWN:
+        raise KitError(f"no drawn weights of {name!r}: there are those of {', '.join(DRAWN)}")
     file = DRAWN[name]
     if not file.path.is_file() or sha256(file.path) != file.sha256:
         raise KitError(
@@ -115,13 +138,13 @@ def find_drawn(name: str) -> DrawnWeights:
     return file
 
 
-def _load_imagenet(model: nn.Module, name: str) -> tuple[str, str]:
-    """Load ImageNet weights, fetched if need be; returns what they are, in short and in full."""
-    file = IMAGENET[name]
+def _imagenet(name: str) -> tuple[dict[str, torch.Tensor], str, str]:
+    """ImageNet weights, fetched if need be; what they are, in short and in full."""
+    file = published_file(name)
     if not file.path.exists():
         fetch_weights(name)
     try:
-        load_state(model, file.path)
+        state = read_state(file.path, HEADS[name])
     except KitError as damage:
         if file.is_published():
             raise
@@ -130,27 +153,40 @@ def _load_imagenet(model: nn.Module, name: str) -> tuple[str, str]:
             fetch_weights(name)
         except KitError as error:
             raise KitError(f"{damage}; {error}") from None
-        load_state(model, file.path)
+        state = read_state(file.path, HEADS[name])
     if file.is_published():
-        return "ImageNet", f"ImageNet, {file.path.name}"
-    return "ImageNet, another file", (
-        f"ImageNet, but {file.path.name} is NOT the published file (SHA-256 "
-        f"{sha256(file.path)[:8]}..., not {file.sha256_prefix}...): say so with any result"
+        return state, "ImageNet", f"ImageNet, {file.path.name}"
+    return (
+        state,
+        "ImageNet, another file",
+        (
+            f"ImageNet, but {file.path.name} is NOT the published file (SHA-256 "
+            f"{sha256(file.path)[:8]}..., not {file.sha256_prefix}...): say so with any result"
+        ),
     )
+
+
+def published_file(name: str) -> WeightFile:
+    """The published file with the ImageNet weights of a network."""
+    return IMAGENET[name] if name in IMAGENET else FOR_EXTENSIONS[name]
 
 
 def fetch_weights(name: str) -> None:
     """Download the ImageNet weights of a network unless the published file is there."""
-    file = IMAGENET[name]
+    file = published_file(name)
     if not file.is_published():
         what = f"weights of {name}, {file.megabytes} MB"
         fetch(file.url, file.path, sha256_prefix=file.sha256_prefix, what=what)
 
 
-def load_state(model: nn.Module, path: Path) -> None:
-    """Load a state dict, executing nothing; raises `KitError` when it cannot be or does not fit."""
+def read_state(path: Path, head: str) -> dict[str, torch.Tensor]:
+    """A state dict with a layer `head`, executing nothing; raises `KitError` when it is none."""
     try:
-        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise TypeError("it holds more than tensors")
+        if f"{head}.bias" not in state:
+            raise KeyError(f"it has no layer {head}")
     except pickle.UnpicklingError:
         raise KitError(f"{path} holds more than weights and was not loaded: delete it") from None
     except Exception as error:  # a damaged file can fail in dozens of ways
@@ -158,3 +194,4 @@ def load_state(model: nn.Module, path: Path) -> None:
         raise KitError(
             f"{path} is damaged or of another network: delete it ({reason:.300})"
         ) from None
+    return dict(state)

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torchvision import models
 
 import benchmarks.__main__ as cli
-import helpers
 from benchmarks import cases, kit_way, measure, plan, report, rows, sides, tutorial_way
 from benchmarks.cases import CASES
 from benchmarks.plan import Bench, Plan
 from benchmarks.report import Report, Row, markdown, plot_ratios, read_report
+from coursekit.train.networks import bn_cnn
 from helpers.errors import KitError
 from helpers.lib import picture_store
 from helpers.training import TrainingRun
@@ -285,14 +285,14 @@ def test_the_curve_of_the_tutorial_is_recorded_and_read(bench, data, cnn, tmp_pa
     read = curve()
     assert rows.best(read) == {"epoch": 2, "val_accuracy": 0.7}
     assert rows.tutorial_seconds(bench, read, 4.0, 2)[0] == 8.0
-    cnn.weights_source = "others"
+    monkeypatch.setattr(Bench, "weights", "others")
     assert curve() is None
 
 
 def test_outputs_must_agree(bench, cnn):
     images = torch.rand(2, 3, 16, 16)
     torch.manual_seed(1)
-    other = helpers.bn_cnn(3, widths=(8, 16))
+    other = bn_cnn(3, widths=(8, 16))
     assert sides.largest_difference(bench, cnn, cnn, images) < 1e-4
     with pytest.raises(KitError, match="the two ways to run B5 differ"):
         sides.largest_difference(bench, cnn, other, images)

@@ -6,11 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from coursekit import check, notebooks
 from coursekit.__main__ import main
+from helpers.lib.folders import ROOT
+from helpers.lib.identity import kit_version
 from helpers.lib.weights import IMAGENET
 from tools.made_up import write_notebook
 from tools.tiny import write_class_folders
@@ -162,3 +165,44 @@ def test_check_looks_at_a_folder_of_ones_own(place: Path, capsys: pytest.Capture
     assert "[problem] no data set 'yours': use one of" in capsys.readouterr().out
     assert main(["check", "--dataset", "Flowers102"]) == 0
     assert "[ok]      Flowers102 (drawn): 720 pictures of 12" in capsys.readouterr().out
+
+
+def run_command(*words: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a command in a process of its own; its output as bytes."""
+    environment = os.environ | options.pop("environment", {})
+    words = (sys.executable, "-m", "coursekit", *words)
+    return subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, **options)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_what_a_terminal_cannot_show_is_no_error(place: Path, encoding: str) -> None:
+    write_class_folders(place / "data" / "photos", {"\N{CJK UNIFIED IDEOGRAPH-82B1}": 5, "b": 0})
+    done = run_command(
+        "check", "--dataset", str(place / "data" / "photos"),
+        environment={"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    done = run_command("train", "--method", "\N{CJK UNIFIED IDEOGRAPH-82B1}",
+                   environment={"PYTHONIOENCODING": encoding})  # fmt: skip
+    assert done.returncode == 2 and rb"unknown method '\u82b1'" in done.stderr
+
+
+def test_a_reader_that_has_gone_ends_a_command_in_silence() -> None:
+    shell = f"{sys.executable} -m coursekit check | head -1; echo status ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", shell], cwd=ROOT, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+    first, status = done.stdout.splitlines()
+    assert first.startswith("[ok]") and status in ("status 141", "status 0")
+
+
+def test_nothing_is_printed_before_a_refused_argument(capsys: pytest.CaptureFixture) -> None:
+    assert main(["train", "--method", "resnet18_finetun"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: unknown method 'resnet18_finetun' (did you mean 'resnet18_finet")
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == kit_version()

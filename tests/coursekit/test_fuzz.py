@@ -33,10 +33,10 @@ from coursekit.notebooks import notebook_faults, read_notebook, run_faults, show
 from helpers.comparison import class_accuracy, comparison_table
 from helpers.errors import KitError
 from helpers.lib.assignment import remember_student
+from helpers.lib.checked import sort_out
 from helpers.lib.files import read_json, sha256, write_json
 from helpers.lib.folders import MINI_FOLDER
 from helpers.lib.label_files import LABEL_FILES
-from helpers.lib.checked import sort_out
 from helpers.lib.pictures import decode_each
 from helpers.lib.sources import list_pictures
 from helpers.recipes import METHODS

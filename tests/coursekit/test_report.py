@@ -6,6 +6,7 @@ import base64
 import io
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -96,6 +97,15 @@ def test_every_picture_has_an_alternative_text(workspace: Workspace, notebook: P
     section = section_of(soup, "nb-03")
     assert section.find("a", href="https://example.org/colab").text == "Open in Colab"
     assert "logo" in section.text and "[picture not kept in the report]" in section.text
+
+
+def test_pairs_have_a_p_value_and_no_verdict(workspace: Workspace) -> None:
+    write_result(workspace.results_dir, "bn_cnn", right=0.5)
+    assert section_of(report(workspace), "pairs") is None  # a single result is no pair
+    write_result(workspace.results_dir, "resnet18_extractor", right=1.0)
+    section = section_of(report(workspace), "pairs")
+    assert [head.text for head in section.thead.find_all("th")][-2:] == ["p", "p (Holm)"]
+    assert "hardly explains" in section.text and "real" not in section.text
 
 
 def test_each_method_has_a_section(workspace: Workspace) -> None:
@@ -210,6 +220,12 @@ def test_extensions_are_listed_after_the_assignment(
     problem = section_of(soup, "extensions").find(class_="problem")
     assert "The runs of 07_x cannot be shown" in problem.text
     assert "BN-CNN" in section_of(soup, "comparison").table.text
+
+
+def test_photos_on_mini_are_noted_for_what_they_say(workspace: Workspace) -> None:
+    text = report(replace(workspace, dataset="photos")).find(class_="notice").text
+    assert "weights learned from drawings of 64 pixels" in text
+    assert "says little of the full profile" in text and "real flowers" not in text
 
 
 def test_what_is_missing_is_named(workspace: Workspace) -> None:

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLR
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import helpers
+from coursekit.train.networks import bn_cnn
 from helpers import KitError, get_recipe, load_results, save_result, train_model
 from helpers.data import Data
 from helpers.errors import Interrupted
@@ -175,7 +176,7 @@ def test_pictures_with_augmentation_go_on_with_the_right_ones(workspace, picture
 
         data = helpers.load_data(workspace, TINY, dataset=picture_folder)
         torch.manual_seed(0)
-        model = helpers.bn_cnn(3, widths=(8, 16))
+        model = bn_cnn(3, widths=(8, 16))
         if stop:
             stop_at(model, stop, KeyboardInterrupt())
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)

@@ -20,6 +20,7 @@ from helpers.lib.datasets import ids_of, labels_of, paths_of, picture_of
 from helpers.lib.loaders import make_loader
 from helpers.pictures import IMAGENET, denormalize, normalize
 from helpers.recipes import Augmentation
+from helpers.tour import channel_statistics
 from tools.tiny import SPLITS, vector_data, write_class_folders
 
 
@@ -235,7 +236,7 @@ def test_normalize_is_imagenets_and_has_a_way_back():
 def test_channel_statistics_are_those_of_the_training_pictures(data):
     dataset = data.train.dataset
     pixels = torch.cat([picture_of(dataset, n).flatten(1) for n in range(36)], dim=1) / 255
-    mean, std = helpers.channel_statistics(data)
+    mean, std = channel_statistics(data)
     assert torch.allclose(mean, pixels.mean(dim=1), atol=1e-5)
     assert torch.allclose(std, pixels.std(dim=1), atol=1e-5)
 

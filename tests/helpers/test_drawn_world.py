@@ -13,14 +13,12 @@ import torch
 from PIL import Image
 
 from coursekit.check import check_machine
-from helpers import efficientnet_b5, resnet18
 from helpers.errors import KitError
 from helpers.lib import flowers, weights
 from helpers.lib.flowers import MINI_FOLDER, DrawnFlowers
-from helpers.lib.weights import DRAWN
+from helpers.lib.weights import DRAWN, pretrained_weights
 
 SAMPLE = Path(__file__).with_name("drawn_sample.npz")  # pictures as they were before JPEG
-NETWORKS = {"resnet18": resnet18, "efficientnet_b5": efficientnet_b5}
 
 
 def script(name: str) -> ModuleType:
@@ -115,7 +113,7 @@ def copied_weights(tmp_path, monkeypatch) -> Path:
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "replaced"])
 def test_damaged_weights_are_named_with_what_to_do(copied_weights, damage, capsys):
-    assert resnet18(5, pretrained="drawn").weights_kind == "drawn flowers"
+    assert pretrained_weights("resnet18", "drawn").kind == "drawn flowers"
     content = bytearray(copied_weights.read_bytes())
     if damage == "missing":
         copied_weights.unlink()
@@ -127,7 +125,7 @@ def test_damaged_weights_are_named_with_what_to_do(copied_weights, damage, capsy
     else:
         copied_weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
     with pytest.raises(KitError) as caught:
-        resnet18(5, pretrained="drawn")
+        pretrained_weights("resnet18", "drawn")
     message = str(caught.value)
     assert str(copied_weights) in message
     assert ("missing" if damage == "missing" else "damaged") in message
@@ -146,7 +144,7 @@ def held_out() -> tuple[torch.Tensor, torch.Tensor]:
     return train_weights.held_out_pictures()
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", DRAWN)
 def test_the_weights_reach_their_recorded_accuracy(name, held_out):
     model = train_weights.build(name)
     model.load_state_dict(train_weights.unpack(DRAWN[name].path))

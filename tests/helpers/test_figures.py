@@ -17,10 +17,11 @@ from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader
 
 import helpers
-from helpers import METHODS, train_model, watch_inputs
-from helpers.lib.figures import png_of
+from helpers import METHODS, train_model
+from helpers.lib.figures import jpeg_of, png_of, shows_pictures
 from helpers.network_plots import neighbours_alike, principal_components
 from helpers.pictures import denormalize
+from helpers.scores import accuracy_interval
 from tools.results import made_result
 
 NOTE = "drawn flowers (mini profile), not photographs"
@@ -53,12 +54,6 @@ def check(figure: Figure) -> None:
     assert plt.get_fignums() == []
 
 
-def inputs_of(layer, model, data):
-    with watch_inputs(layer) as seen:
-        run_of(model, data)
-    return seen
-
-
 OF_DATA = {
     "show_samples": lambda data, cnn: helpers.show_samples(data),
     "plot_class_balance": lambda data, cnn: helpers.plot_class_balance(data),
@@ -74,15 +69,11 @@ OF_NETWORKS = {
         )
         for x in ("epoch", "seconds", "fraction")
     },
-    "plot_activations": lambda data, cnn: helpers.plot_activations(
-        {"a": inputs_of(cnn[2], cnn, data), "b": inputs_of(cnn[6], cnn, data)},
-        batches=len(data.train), note=data.note,
-    ),
     "plot_features": lambda data, cnn: helpers.plot_features(
         {"a network": helpers.compute_features(cnn, cnn[-1], data)}, note=data.note
     ),
     "plot_accuracy_against_count": lambda data, cnn: helpers.plot_accuracy_against_count(
-        {1: 0.3, 5: 0.7}, note=data.note
+        {1: [0.2, 0.4], 5: [0.7, 0.9]}, chance=0.1, note=data.note
     ),
     "plot_accuracy_against_count of several": lambda data, cnn: helpers.plot_accuracy_against_count(
         {"a": {1: 0.3, 5: 0.7}, "b": {1: 0.2, 5: 0.8}}, note=data.note
@@ -90,7 +81,6 @@ OF_NETWORKS = {
     "plot_batchnorm": lambda data, cnn: helpers.plot_batchnorm(
         cnn, next(iter(data.train))[0], note=data.note
     ),
-    "plot_filters": lambda data, cnn: helpers.plot_filters(cnn[0], note=data.note),
     "show_feature_maps": lambda data, cnn: helpers.show_feature_maps(
         cnn, {"block 1": cnn[2], "block 2": cnn[6]}, next(iter(data.val))[0][0], note=data.note
     ),
@@ -109,6 +99,16 @@ def test_figures_can_be_drawn_and_call_drawings_drawings(data, cnn, name):
     assert NOTE not in texts_of(plain) and NOTE in texts_of(noted)
 
 
+def test_accuracy_against_count_shows_the_mean_of_the_draws_and_guessing():
+    figure = helpers.plot_accuracy_against_count({1: [0.2, 0.4], 5: [0.7, 0.9]}, chance=0.1)
+    figure.draw_without_rendering()
+    texts = texts_of(figure).splitlines()
+    assert {"30%", "80%", "1", "5", "guessing", "10%"} <= set(texts)
+    assert "mean of 2 draws of the pictures, and lowest to highest" in texts
+    single = helpers.plot_accuracy_against_count({1: 0.3, 5: 0.8})
+    assert "draws" not in texts_of(single) and "guessing" not in texts_of(single)
+
+
 @pytest.mark.parametrize("name", OF_DATA)
 def test_figures_of_data_take_plain_loaders(data, cnn, name):
     loaders = {
@@ -122,9 +122,7 @@ def test_figures_of_data_take_plain_loaders(data, cnn, name):
     assert texts_of(figure)
 
 
-@pytest.mark.parametrize(
-    "name", ["plot_batchnorm", "show_feature_maps", "plot_filters", "draw_network"]
-)
+@pytest.mark.parametrize("name", ["plot_batchnorm", "show_feature_maps", "draw_network"])
 def test_figures_of_networks_leave_no_trace(data, cnn, name):
     before, modes = copy.deepcopy(cnn.state_dict()), [m.training for m in cnn.modules()]
     check(helpers.draw_network(cnn) if name == "draw_network" else OF_NETWORKS[name](data, cnn))
@@ -137,7 +135,6 @@ RESULTS = {
     "bars": lambda results: helpers.plot_results(results),
     "costs": lambda results: helpers.plot_results(results, x="training_seconds"),
     "own": lambda results: helpers.plot_results(results, x={"a": [1, 2, 3, 4], "b": [4, 3, 2, 1]}),
-    "classes": lambda results: helpers.plot_class_accuracy(results),
 }
 
 
@@ -181,13 +178,57 @@ def test_confused_pictures_are_those_of_the_result(data, cnn):
     left, right = figure.axes[:2]
     label, guess = (int(part[2]) for part in (result.labels, result.predictions))
     assert left.get_title() == data.class_names[label]
-    assert right.get_title() == f"confused with\n{data.class_names[guess]}"
+    assert right.get_title() == f"said once:\n{data.class_names[guess]}"
     shown = torch.as_tensor(np.array(left.images[0].get_array())).float()
     mistaken = data.test.dataset.picture(2).float()
     assert shown.mean((0, 1)).argmax() == mistaken.mean((1, 2)).argmax()
     assert "these pictures are not here" in texts_of(
         helpers.show_confused([dataclasses.replace(result, ids=["x"] * 12)], data)
     )
+
+
+def test_the_surest_mistakes_come_first(data, cnn):
+    score = helpers.test(cnn, data)
+    right = made_result("bn_cnn", [True] * 12, classes=3, ids=score.ids)
+    result = dataclasses.replace(right, labels=score.labels, predictions=score.labels.clone(),
+                                 class_names=data.class_names)  # fmt: skip
+    show = helpers.show_confident_mistakes
+    assert "no results yet" in texts_of(show(None, data))
+    assert "no test picture was mistaken" in texts_of(show(result, data))
+    for index in (2, 7, 9):
+        result.predictions[index] = (result.labels[index] + 1) % 3
+    figure = show(result, data, count=2)  # the surer, the higher the index in a made result
+    check(figure)
+    assert [axis.get_title() for axis in figure.axes if axis.images] == [
+        f"{data.class_names[result.predictions[index]]}: {result.probabilities[index]:.1%}\n"
+        f"not {data.class_names[result.labels[index]]}"
+        for index in (9, 7)
+    ]
+    other = dataclasses.replace(result, ids=["x"] * 12)
+    assert "these pictures are not here" in texts_of(show(other, data))
+
+
+@pytest.mark.parametrize("classes", [0, 2, 15, 16, 102])
+def test_a_confusion_matrix_has_numbers_and_names_if_they_can_be_read(classes):
+    names = [f"$ class {label} with | a <b>long</b> name" for label in range(classes)]
+    matrix = torch.diag(torch.arange(classes))  # the first class has no picture
+    figure = helpers.plot_confusion(matrix, names, note=NOTE)
+    check(figure)
+    texts = texts_of(figure)
+    assert NOTE in texts and ("no results yet" in texts) == (classes == 0)
+    assert ("class 1 with" in texts) == (2 <= classes <= 15)
+    assert len(figure.axes[0].texts) == (classes - 1 if 2 <= classes <= 15 else classes == 0)
+    assert not shows_pictures(figure)
+
+
+def test_a_reliability_diagram_leaves_out_empty_bins():
+    nan = float("nan")
+    bins = torch.tensor([0.3, nan, 0.9]), torch.tensor([0.5, nan, 1.0]), torch.tensor([4, 0, 9])
+    figure = helpers.plot_calibration({"before": bins, "after": bins}, note=NOTE)
+    check(figure)
+    assert len(figure.axes) == 2 and len(figure.axes[0].lines) == 1 + 2 * 2
+    assert figure.axes[0].lines[1].get_ydata()[0] == pytest.approx(accuracy_interval(2, 4)[0])
+    assert "no network to ask" in texts_of(helpers.plot_calibration({}))
 
 
 def test_imshow_undoes_the_normalisation_and_shows_grey_pictures_too(data):
@@ -199,6 +240,24 @@ def test_imshow_undoes_the_normalisation_and_shows_grey_pictures_too(data):
     assert "a title" in texts_of(figure)
     check(helpers.imshow(torch.rand(2, 1, 9, 9), normalization=None))
     check(helpers.imshow([torch.randint(256, (3, 300, 400), dtype=torch.uint8)]))
+
+
+def test_a_note_is_not_wider_than_its_figure(data):
+    figure = helpers.imshow(data.val.dataset[0][0], "a title", note=NOTE)
+    figure.canvas.draw()
+    (note,) = (text for text in figure.texts if "drawn" in text.get_text())
+    box = note.get_window_extent()
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.width
+
+
+def test_epochs_are_whole_and_accuracies_in_percent(data, cnn):
+    figure = helpers.plot_history(run_of(cnn, data), note=data.note)
+    figure.canvas.draw()
+    loss, accuracy = figure.axes
+    epochs = [text.get_text() for axis in (loss, accuracy) for text in axis.get_xticklabels()]
+    assert all("." not in text for text in epochs)
+    assert all(text.get_text().endswith("%") for text in accuracy.get_yticklabels())
+    assert figure.legends and not loss.get_legend() and not accuracy.get_legend()  # off the data
 
 
 def test_samples_show_pictures_of_each_class_under_its_name(data):
@@ -227,29 +286,14 @@ def test_the_schedule_that_is_drawn_is_the_one_that_is_followed():
     assert np.allclose(drawn, followed)
 
 
-def test_a_notebook_shows_figures_as_small_pngs(data):
-    figure = helpers.show_samples(data)
-    assert callable(figure._ipython_display_)
-    picture = Image.open(io.BytesIO(png_of(figure)))
-    assert picture.mode == "P" and len(picture.getcolors()) <= 256
-
-
-# What a layer sees
-
-
-def test_watched_inputs_have_a_row_for_each_training_step_and_none_for_val(data, cnn):
-    other = copy.deepcopy(cnn)
-    run_of(other, data)
-    with watch_inputs(cnn[2]) as seen:
-        run_of(cnn, data)
-    assert seen.means.shape == seen.stds.shape == (2 * len(data.train), 8)
-    # What leaves BatchNorm at the first step: its learned numbers are still 0 and 1.
-    # To the rounding of bfloat16, where this machine computes in that.
-    assert torch.allclose(seen.means[0], torch.zeros(8), atol=1e-2)
-    assert torch.allclose(seen.stds[0], torch.ones(8), atol=1e-2)
-    assert not cnn[2]._forward_pre_hooks
-    state = other.state_dict()  # it learns as if it were not watched
-    assert all(torch.equal(state[name], value) for name, value in cnn.state_dict().items())
+def test_a_notebook_shows_pictures_as_jpeg_and_lines_as_png_in_full_colour(data):
+    pictures, lines = helpers.show_samples(data), helpers.plot_class_balance(data)
+    assert callable(pictures._ipython_display_)
+    assert shows_pictures(pictures) and not shows_pictures(lines)
+    shown = Image.open(io.BytesIO(jpeg_of(pictures)))
+    assert (shown.format, shown.mode) == ("JPEG", "RGB")
+    drawn = Image.open(io.BytesIO(png_of(lines)))
+    assert (drawn.format, drawn.mode) == ("PNG", "RGB")  # no palette, which would show in a sky
 
 
 # Vectors in two dimensions

@@ -9,15 +9,12 @@ import torch
 from efficientnet_pytorch import EfficientNet
 from torch import nn
 
+from coursekit.train.networks import bn_cnn, efficientnet_b5, resnet18
 from helpers import (
     KitError,
-    bn_cnn,
     check_head,
     count_parameters,
-    efficientnet_b5,
     freeze,
-    replace_head,
-    resnet18,
     summarize,
 )
 
@@ -25,7 +22,7 @@ from helpers import (
 @pytest.fixture(scope="module")
 def b5() -> EfficientNet:
     """EfficientNet-B5 with a head of 102; leave it as it is."""
-    return efficientnet_b5(102, pretrained=None)
+    return efficientnet_b5(102)
 
 
 def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -53,17 +50,13 @@ def take_steps(model: nn.Module, *, steps: int = 2, size: int = 32) -> None:
 
 def test_the_networks_are_as_large_as_they_are_said_to_be(b5):
     assert count_parameters(bn_cnn(102))["total"] == 415_110
-    assert count_parameters(resnet18(102, pretrained=None))["total"] == 11_228_838
+    assert count_parameters(resnet18(102))["total"] == 11_228_838
     assert count_parameters(b5)["total"] == 28_549_782
 
 
 @pytest.mark.parametrize("size", [16, 17, 48, 64])
 def test_bn_cnn_takes_any_size_from_16_pixels_on(size):
-    model = bn_cnn(7)
-    assert model(torch.randn(2, 3, size, size)).shape == (2, 7)
-    plain = bn_cnn(7, batch_norm=False)
-    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in plain)
-    assert plain[0].bias is not None and model[0].bias is None
+    assert bn_cnn(7)(torch.randn(2, 3, size, size)).shape == (2, 7)
 
 
 # Freezing
@@ -83,7 +76,7 @@ DEPTHS = {"maxpool": 9_536, "layer1": 157_504, "layer3": 2_782_784, "layer4": 11
 
 @pytest.mark.parametrize("through", DEPTHS)
 def test_freezing_by_depth(through):
-    model = freeze(resnet18(10, pretrained=None), through=through)
+    model = freeze(resnet18(10), through=through)
     assert count_parameters(model)["frozen"] == DEPTHS[through]
     parts = [name for name, _ in model.named_children()]
     later = parts[parts.index(through) + 1 :]
@@ -101,7 +94,7 @@ def test_freeze_says_what_is_left(cnn, capsys):
         f"trainable {counts['trainable']:,}, frozen {counts['frozen']:,} parameters; "
         f"{counts['buffers']:,} numbers in buffers (running statistics) of frozen layers stay too\n"
     )
-    freeze(resnet18(5, pretrained=None), through="maxpool")
+    freeze(resnet18(5), through="maxpool")
     assert "; 129 numbers in buffers" in capsys.readouterr().out
 
 
@@ -122,26 +115,14 @@ def test_freeze_refuses_a_part_that_is_not_there_and_two_wishes(cnn, wish, messa
 # Heads
 
 
-def test_replace_head_puts_one_layer_or_two_with_dropout():
-    model = resnet18(5, pretrained=None)
-    replace_head(model, "fc", 9)
-    assert model(torch.randn(2, 3, 64, 64)).shape == (2, 9)
-    replace_head(model, "fc", 4, hidden=6, dropout=0.5)
-    kinds = [type(layer).__name__ for layer in model.fc]
-    assert kinds == ["Linear", "ReLU", "Dropout", "Linear"]
-    images = torch.randn(2, 3, 64, 64)
-    model.eval()
-    assert torch.equal(model(images), model(images))
-    model.fc.train()
-    assert not torch.equal(model(images), model(images))
-
-
 def test_a_head_under_a_wrong_name_is_caught(b5):
-    with pytest.raises(KitError, match="no linear layer 'fc'; it has _fc"):
-        replace_head(b5, "fc", 10)
     wrong = copy.deepcopy(b5)
     wrong.fc = nn.Linear(2048, 10)
-    with pytest.raises(KitError, match="102 outputs for 10 classes: its new head is not in use"):
+    said = r"102 outputs for 10 classes: its new head is not in use, .* fc\.weight, fc\.bias"
+    with pytest.raises(KitError, match=said):
+        check_head(wrong, 10)
+    wrong.requires_grad_(False).fc.requires_grad_(True)
+    with pytest.raises(KitError, match=said):
         check_head(wrong, 10)
 
 
@@ -156,6 +137,31 @@ def test_a_head_that_is_not_used_is_caught_though_the_width_fits():
 
     with pytest.raises(KitError, match=r"no gradient reaches spare\.weight, spare\.bias"):
         check_head(Skips(), 3)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 7)], "7 outputs for 5 .* each class"),
+        ([nn.Flatten(0, 1), nn.Flatten(), nn.Linear(64 * 64, 5)], r"shape \(6, 5\) for 2 pictures"),
+        ([nn.Conv2d(3, 5, 64)], r"shape \(2, 5, 1, 1\) for 2 pictures: .* \(2, 5\)"),
+    ],
+)
+def test_check_head_says_what_is_wrong_with_the_outputs(layers, message):
+    with pytest.raises(KitError, match=message):
+        check_head(nn.Sequential(*layers), 5)
+
+
+def test_check_head_lets_frozen_layers_and_any_head_pass():
+    model = freeze(resnet18(10))
+    check_head(model, 10)
+    model.fc = nn.Sequential(nn.Linear(512, 16), nn.ReLU(), nn.Linear(16, 4))
+    check_head(model, 4)
+
+
+def test_check_head_takes_the_size_that_a_network_is_made_for():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4))
+    check_head(model, 4, size=32)
 
 
 @pytest.mark.parametrize("training", [True, False])

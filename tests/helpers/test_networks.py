@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -10,16 +12,15 @@ from torch import nn
 
 import helpers
 from conftest import TINY
+from coursekit.train.networks import bn_cnn, resnet18
 from helpers import (
     KitError,
-    bn_cnn,
     classify_photo,
     compare_grad_cam,
     freeze,
     load_data,
     load_results,
     load_trained,
-    resnet18,
     save_result,
 )
 from helpers.networks import grad_cam, predict
@@ -85,6 +86,16 @@ def test_each_network_sees_pictures_as_it_was_trained_on_them(workspace, data, p
     figure = compare_grad_cam(networks, larger, count=2)
     assert len(figure.axes) == 6
     assert [text for text in texts_of(figure) if text in ("BN-CNN", "mine")] == ["BN-CNN", "mine"]
+
+
+def test_a_network_fits_only_the_pictures_that_it_was_tested_on(
+    workspace, data, networks, picture_folder
+):
+    (network,) = networks
+    larger = load_data(workspace, TINY, dataset=picture_folder, size=32)
+    assert network.fits(data) and not network.fits(larger)
+    for change in ({"fingerprint": "other"}, {"normalization": None}):
+        assert not network.fits(dataclasses.replace(data, **change))
 
 
 @pytest.mark.parametrize(
@@ -192,7 +203,7 @@ def test_channels_count_by_their_mean_gradient_and_coarse_maps_are_scaled():
 
 
 def test_grad_cam_leaves_the_network_as_it_was():
-    model = freeze(resnet18(5, pretrained=None), keep="fc")
+    model = freeze(resnet18(5), keep="fc")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     modes = [layer.training for layer in model.train().modules()]
     images, random_state = torch.randn(2, 3, 64, 64), torch.get_rng_state()

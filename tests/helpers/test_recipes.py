@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-import helpers.models
 from helpers import METHODS, KitError, get_recipe
 from helpers.recipes import RECIPES, Augmentation, method_title, plain_types
 
@@ -22,7 +21,6 @@ def test_every_method_has_a_network_a_notebook_and_a_row_on_every_profile():
         assert get_recipe(method, profile) is recipe
         assert (recipe.method, recipe.profile) == (method, profile)
     for name, method in METHODS.items():
-        assert callable(getattr(helpers.models, method.build))
         (notebook,) = NOTEBOOKS.glob(f"{method.notebook}_*.ipynb")
         assert f'"{name}"' in notebook.read_text(encoding="utf-8").replace('\\"', '"')
         assert method_title(name) == method.title

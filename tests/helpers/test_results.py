@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 import helpers
+from coursekit.train.networks import bn_cnn
 from helpers import (
     METHODS,
     KitError,
-    bn_cnn,
     compare_pairs,
     comparison_table,
     get_recipe,
@@ -26,7 +26,7 @@ from helpers import (
     save_result,
     train_model,
 )
-from helpers.comparison import class_accuracy, confused_pairs
+from helpers.comparison import class_accuracy, confused_pairs, holm
 from helpers.errors import WriteError
 from helpers.lib.files import only_writer, read_json, sha256
 from helpers.lib.records import RECORD, record_fault
@@ -83,7 +83,7 @@ def test_what_is_saved_is_loaded(saved):
     assert record["input_shape"] == [3, 16, 16]
     assert record["settings"] == json.loads(json.dumps(run.settings))
     assert record["recipe"]["head_lr"] == recipe.head_lr
-    assert record["weights"]["kind"] == "random"
+    assert record["weights"]["kind"] == "not stated"
     for name in ("predictions.csv", "weights.pt", "network.pt2"):
         assert record["files"][name] == sha256(folder / name)
     again = result.run
@@ -135,9 +135,24 @@ NAMES = (None, "", 7, "/root", "../up", "a/../../b", "a/..", "a//b", ".hidden", 
 @pytest.mark.parametrize("key", ["method", "folder"])
 def test_a_result_has_a_plain_name_below_the_results_folder(saved, key, name):
     recipe = {"method": "net", key: name} if key == "folder" and name else {"method": name}
-    with pytest.raises(KitError, match="give it a name"):
+    with pytest.raises(KitError, match="a result cannot be called"):
         save(saved, recipe=recipe)
     assert not saved[0].results_dir.exists()
+
+
+@pytest.mark.parametrize("name", ["mobilenet/v3", "checkpoints", "previous", "extensions"])
+def test_a_name_under_which_nobody_would_list_a_result_is_refused(saved, name):
+    with pytest.raises(KitError, match=f"a result cannot be called '{name}': give the recipe a m"):
+        save(saved, recipe={"method": name})
+    assert not saved[0].results_dir.exists()
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.compile], ids=["parallel", "compiled"])
+def test_a_wrapped_network_is_saved_as_the_network_that_it_wraps(saved, cnn, wrap):
+    folder = save(saved, model=wrap(cnn))
+    state = torch.load(folder / "weights.pt", weights_only=True)
+    assert list(state) == list(cnn.state_dict())
+    assert "network.pt2" in json.loads((folder / "record.json").read_text())["files"]
 
 
 def test_results_about_other_pictures_are_told_of(saved, capsys):
@@ -301,7 +316,7 @@ def test_pairs_are_compared_by_mcnemars_exact_test(only_first, only_second):
     p = scipy.stats.binom.cdf(min(only_first, only_second), differ, 0.5) * 2 if differ else 1.0
     p = min(p, 1.0)
     assert row["p"] == ("below 0.001" if p < 0.001 else f"{p:.3f}")
-    assert (row["Verdict"] == "a real difference") == (p < 0.05)
+    assert row["p (Holm)"] == row["p"]  # of a single pair
     assert row["Pair"] == "BN-CNN / ResNet18 fine-tuned"
     assert [row["Only the first right"], row["Only the second right"]] == [
         str(only_first), str(only_second)
@@ -310,10 +325,42 @@ def test_pairs_are_compared_by_mcnemars_exact_test(only_first, only_second):
     assert row["Difference"] == f"{gain:+.1f} points"
 
 
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], []),
+        ([0.3], [0.3]),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # R's p.adjust, method "holm"
+        ([0.5, 0.6], [1.0, 1.0]),
+    ],
+)
+def test_several_p_values_are_corrected_as_holm_does(values, expected):
+    assert holm(values) == pytest.approx(expected)
+
+
+def test_the_more_pairs_the_larger_is_the_corrected_p():
+    hits = torch.rand(5, 60, generator=torch.Generator().manual_seed(0)) < 0.6
+    results = [made_result(f"m{place}", row.tolist()) for place, row in enumerate(hits)]
+    few, many = compare_pairs(results[:3]), compare_pairs(results)
+    assert len(few) == 3 and len(many) == 10
+    for row in few:
+        (same,) = [other for other in many if other["Pair"] == row["Pair"]]
+        assert same["p"] == row["p"] <= row["p (Holm)"] <= same["p (Holm)"]
+
+
 @pytest.mark.parametrize("changes", [{"ids": list("wxyz")}, {"classes": 4}])
 def test_methods_tested_on_other_pictures_are_not_paired(changes):
     results = [made_result("a", [True] * 4), made_result("b", [True] * 4, **changes)]
     assert str(compare_pairs(results)) == "two results on the same pictures are needed"
+
+
+def test_where_classes_differ_in_size_a_majority_is_seen_for_what_it_is():
+    result = made_result("always_first", [True] * 99 + [False])
+    labels = torch.tensor([0] * 99 + [1])
+    result = dataclasses.replace(result, labels=labels, predictions=torch.zeros_like(labels))
+    table = comparison_table([result])
+    assert (table[0]["Test accuracy"], table[0]["Mean of classes"]) == ("99.0%", "50.0%")
+    assert str(table).endswith("(always the most frequent class of test: 99.0%)")
 
 
 def test_the_comparison_says_what_the_records_say():
@@ -324,6 +371,7 @@ def test_the_comparison_says_what_the_records_say():
     assert [row["Method"] for row in table] == ["BN-CNN", "mine"]
     assert table[1]["Training"] == "7.5 s" and table[1]["An epoch"] == "2.50 s"
     assert table[1]["Parameters"] == "2,000"
+    assert "Mean of classes" not in table[0]
     lines = str(table).splitlines()
     assert lines[-1] == "(drawn)"
     assert len({line.index("75.0%") if "75.0%" in line else line.index("50.0%")

@@ -153,7 +153,7 @@ def test_own_pictures_own_network_own_schedule(workspace, root, version, capsys)
         helpers.plot_results([result]),
         helpers.plot_results([result], x="training_seconds"),
         helpers.plot_history({"mine": result.run}, x="fraction"),
-        helpers.plot_class_accuracy([result]),
+        helpers.show_confident_mistakes(result, loaders),
         helpers.show_confused([result], loaders),
         helpers.compare_grad_cam(networks, loaders),
         helpers.classify_photo(networks, root / "red" / "3.png", loaders),
@@ -191,7 +191,7 @@ def test_notebook_06_needs_no_class_of_the_network(workspace, loaders):
     tests, kit = Path(__file__).parents[1], NOTEBOOK_06.parents[1]
     code = (
         "import sys; from pathlib import Path; from tools.cells import run_cells\n"
-        "print('photo of', run_cells(Path(sys.argv[1]), {})[-1].axes[0].get_ylabel())"
+        "print('photo of', run_cells(Path(sys.argv[1]), {})[-2].axes[0].get_ylabel())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(NOTEBOOK_06)],

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 import weakref
 
 import pytest
 import torch
+import torchvision
 from torch import nn
-from torch.optim.lr_scheduler import ExponentialLR, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    CyclicLR,
+    ExponentialLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    StepLR,
+)
 from torch.utils.data import DataLoader, SequentialSampler, Subset, TensorDataset
 
 import helpers
-from helpers import KitError, compute_features, evaluate, freeze, resnet18, train_model
+from coursekit.train.networks import bn_cnn, resnet18
+from helpers import KitError, compute_features, evaluate, freeze, train_model
 from helpers.data import Data
 from helpers.lib.datasets import ids_of
 from helpers.training import TrainingRun
@@ -140,7 +150,7 @@ def test_two_runs_with_one_seed_are_equal_bit_for_bit(data):
     states = []
     for _ in range(2):
         torch.manual_seed(4)
-        model = helpers.bn_cnn(3, widths=(8, 16))
+        model = bn_cnn(3, widths=(8, 16))
         train(model, data)
         states.append(state_of(model))
     assert equal(*states)
@@ -218,14 +228,48 @@ def test_a_schedule_that_was_used_up_is_refused():
         run()
 
 
-def test_a_schedule_is_stepped_once_a_batch_and_one_without_a_length_is_accepted():
+BATCHES = 7  # of an epoch of `vector_data()`
+SCHEDULES = [  # a schedule, what is asked for, and the steps that it has taken before each epoch
+    (lambda o: StepLR(o, 1, 0.1), None, "epoch"),
+    (lambda o: ExponentialLR(o, 0.9), None, "epoch"),
+    (lambda o: ExponentialLR(o, 0.9), "batch", "batch"),
+    (lambda o: CosineAnnealingLR(o, 3), None, "epoch"),
+    (lambda o: CosineAnnealingLR(o, 3 * BATCHES), None, "batch"),
+    (lambda o: OneCycleLR(o, 0.5, total_steps=3 * BATCHES), None, "batch"),
+    (lambda o: OneCycleLR(o, 0.5, total_steps=3), "epoch", "epoch"),
+    (lambda o: CyclicLR(o, 0.1, 0.5, step_size_up=5), None, "batch"),
+]
+
+
+@pytest.mark.parametrize(("make", "wanted", "after"), SCHEDULES)
+def test_a_schedule_is_stepped_as_it_is_meant_or_as_it_is_asked_for(make, wanted, after):
+    def optimizer_of(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+
+    model, data = linear(), vector_data()
+    assert len(data.train) == BATCHES
+    optimizer = optimizer_of(model)
+    run = train_model(model, data, nn.CrossEntropyLoss(), optimizer, make(optimizer), num_epochs=3,
+                      step_scheduler=wanted, progress=False)  # fmt: skip
+    other = optimizer_of(linear())
+    alone, rates = make(other), []
+    for _ in range(3):
+        rates.append(other.param_groups[0]["lr"])
+        for _ in range(BATCHES if after == "batch" else 1):
+            other.step()
+            if alone.last_epoch < getattr(alone, "total_steps", 10**6) - 1:
+                alone.step()
+    assert [row["learning_rate"] for row in run.history] == pytest.approx(rates)
+    assert run.settings["scheduler"]["step"] == after
+
+
+def test_a_schedule_that_watches_val_is_stepped_after_each_epoch():
     model, data = linear(), vector_data()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    scheduler = ExponentialLR(optimizer, 0.9)
-    run = train_model(model, data, nn.CrossEntropyLoss(), optimizer, scheduler, num_epochs=3,
-                      progress=False)  # fmt: skip
-    rates = [row["learning_rate"] for row in run.history]
-    assert rates == pytest.approx([0.5, 0.5 * 0.9**7, 0.5 * 0.9**14])
+    scheduler = ReduceLROnPlateau(optimizer)
+    train_model(model, data, nn.CrossEntropyLoss(), optimizer, scheduler, num_epochs=3,
+                progress=False)  # fmt: skip
+    assert scheduler.last_epoch == 3
 
 
 def foreign_optimizer(model: nn.Module) -> torch.optim.Optimizer:
@@ -236,11 +280,23 @@ def foreign_optimizer(model: nn.Module) -> torch.optim.Optimizer:
     ("outputs", "options", "message"),
     [
         (3, {"num_epochs": 0}, "num_epochs=0: use at least 1"),
-        (2, {}, "label 2 is beyond the head's 2 outputs: build the model with num_classes=3"),
-        (7, {}, r"7 outputs for 3 classes \(its first loss would be near ln 7 = 1.95\)"),
+        (2, {}, "label 2 is beyond the head's 2 outputs: give its last layer 3"),
+        (7, {}, r"7 outputs for 3 classes \(a new head .* near a loss of ln 7 = 1.95\)"),
         (3, {"step_scheduler": "step"}, 'step_scheduler=\'step\': use "batch" or "epoch"'),
         (3, {"optimizer": foreign_optimizer}, "1 of the optimizer's 3 tensors belong to another"),
-        (3, {"scheduler": ReduceLROnPlateau}, "ReduceLROnPlateau watches val loss"),
+        (3, {"scheduler": ReduceLROnPlateau, "step_scheduler": "batch"}, "watches val loss"),
+        (
+            3,
+            {"scheduler": lambda _: StepLR(torch.optim.SGD(linear().parameters(), lr=0.1), 2)},
+            "the schedule belongs to another optimizer: make one for this optimizer",
+        ),
+        (3, {"criterion": nn.CrossEntropyLoss}, r"is a class: write CrossEntropyLoss\(\), with"),
+        (3, {"criterion": nn.CrossEntropyLoss(reduction="sum")}, "has reduction='sum', and every"),
+        (3, {"criterion": nn.CrossEntropyLoss(weight=torch.ones(4))}, "CrossEntropyLoss cannot co"),
+        (3, {"criterion": nn.CrossEntropyLoss(weight=torch.ones(3).double())}, "cannot compare"),
+        (3, {"criterion": nn.BCEWithLogitsLoss()}, r"cannot compare logits \(8, 3\) with class nu"),
+        (3, {"criterion": nn.MSELoss()}, r"MSELoss cannot compare .*CrossEntropyLoss\(\) does"),
+        (3, {"criterion": lambda logits, labels: logits}, r"gives a tensor of shape \(8, 3\): it"),
     ],
 )
 def test_what_does_not_fit_together_is_told_before_the_first_step(outputs, options, message):
@@ -248,8 +304,9 @@ def test_what_does_not_fit_together_is_told_before_the_first_step(outputs, optio
     before = state_of(model)
     optimizer = options.pop("optimizer", lambda m: torch.optim.SGD(m.parameters(), lr=0.1))(model)
     scheduler = options.pop("scheduler", lambda _: None)(optimizer)
+    criterion = options.pop("criterion", nn.CrossEntropyLoss())
     with pytest.raises(KitError, match=message):
-        train_model(model, data, nn.CrossEntropyLoss(), optimizer, scheduler,
+        train_model(model, data, criterion, optimizer, scheduler,
                     **{"num_epochs": 1, "progress": False, **options})  # fmt: skip
     assert equal(before, model.state_dict())
 
@@ -261,6 +318,18 @@ def test_networks_that_cannot_learn_or_cannot_take_the_pictures(data, cnn):
     with pytest.raises(KitError, match="cannot take samples of 3 x 16 x 16: "):
         optimizer = torch.optim.SGD(deep[0].parameters(), lr=0.1)
         train_model(deep, data, nn.CrossEntropyLoss(), optimizer, num_epochs=1)
+    half = nn.Sequential(nn.Flatten(), nn.Linear(768, 3)).half()
+    with pytest.raises(KitError, match=r"cannot take samples of 3 x 16 x 16: [^.]*(Half|dtype)"):
+        train(half, data)
+    with pytest.raises(KitError, match="Pictures are too small for it: use a larger size"):
+        train(torchvision.models.vit_b_32(num_classes=3, image_size=32), data)
+    partly = nn.Sequential(nn.Flatten(), nn.Linear(768, 5).requires_grad_(False), nn.Linear(5, 3))
+    with pytest.raises(KitError, match="every tensor of the optimizer is frozen, and what is not"):
+        optimizer = torch.optim.SGD(partly[1].parameters(), lr=0.1)
+        train_model(partly, data, nn.CrossEntropyLoss(), optimizer, num_epochs=1)
+    one = {split: DataLoader(loader.dataset, 1) for split, loader in data.dataloaders.items()}
+    with pytest.raises(KitError, match="BatchNorm cannot train on batches of one sample: use batc"):
+        train(bn_cnn(3, widths=(8, 16)), one)
     flat = nn.Conv2d(3, 3, 1)
     with pytest.raises(
         KitError, match=r"gives a tensor of shape \(12, 3, 16, 16\): it must be logits"
@@ -268,7 +337,70 @@ def test_networks_that_cannot_learn_or_cannot_take_the_pictures(data, cnn):
         train(flat, data)
 
 
+class Returns(nn.Module):
+    """A network that returns more than its logits, or in another wrapping."""
+
+    def __init__(self, wrap):
+        super().__init__()
+        self.inner, self.wrap = linear(), wrap
+
+    def forward(self, samples):
+        return self.wrap(self.inner(samples))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda logits: (logits, logits.detach() * 0),
+        lambda logits: types.SimpleNamespace(logits=logits, hidden=None),
+        lambda logits: [logits],
+    ],
+    ids=["tuple", "object", "list"],
+)
+def test_networks_that_return_more_than_logits_learn_alike(wrap):
+    runs = []
+    for model in (linear(), Returns(wrap)):
+        data = vector_data()
+        run = train(model, data)
+        score = helpers.test(model, data)
+        runs.append(([row["train_loss"] for row in run.history], score.correct, score.loss))
+    assert runs[0] == runs[1]
+
+
+def test_a_network_without_logits_is_told():
+    with pytest.raises(KitError, match="the network gives a dict: it must be logits, a tensor"):
+        train(Returns(lambda logits: {"scores": logits}), vector_data())
+
+
 # Evaluation and tests
+
+
+def test_a_loss_that_is_nan_stops_the_run_at_once():
+    data, model = vector_data(), nn.Linear(6, 3)
+    steps = []
+    model.register_forward_pre_hook(lambda *_: steps.append(1))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e38)
+    with pytest.raises(KitError, match=r"the loss is NaN, .*: use a lower learning rate"):
+        train_model(model, data, nn.CrossEntropyLoss(), optimizer, num_epochs=50, progress=False)
+    assert len(steps) < 2 * len(data.train)
+
+
+def test_a_network_that_flattens_with_view_is_trained_evaluated_and_tested(data):
+    """In channels last, `view` of maps is an error: such a network stays as it was written."""
+
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.fc = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 16 * 16, 3)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            maps = torch.relu(self.conv(images))
+            return self.fc(maps.view(maps.size(0), -1))
+
+    model = Views()
+    assert evaluate(model, data.val, nn.CrossEntropyLoss()).seen == 12
+    run = train(model, data)
+    assert helpers.test(model, data).accuracy >= 0 and run.num_epochs == 2
 
 
 def test_evaluation_leaves_modes_and_weights_alone(cnn, data):
@@ -308,7 +440,7 @@ def test_a_label_without_a_column_is_refused():
 @pytest.fixture
 def small_resnet() -> nn.Module:
     torch.manual_seed(0)
-    return freeze(resnet18(3, pretrained=None), keep="fc")
+    return freeze(resnet18(3), keep="fc")
 
 
 def test_features_are_what_enters_the_head(data, small_resnet):

@@ -11,11 +11,19 @@ from torchvision import models
 
 from helpers.errors import KitError
 from helpers.lib.files import sha256
-from helpers.lib.weights import IMAGENET, WeightFile, load_state
-from helpers.models import efficientnet_b5, resnet18
+from helpers.lib.weights import (
+    FOR_EXTENSIONS,
+    HEADS,
+    IMAGENET,
+    WeightFile,
+    pretrained_weights,
+    published_file,
+    read_state,
+)
 from tools.server import Server, running_server
 
-PUBLISHED = {name: file.path for name, file in IMAGENET.items()}  # before the tests' own cache
+FILES = IMAGENET | FOR_EXTENSIONS
+PUBLISHED = {name: file.path for name, file in FILES.items()}  # before the tests' own cache
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +33,7 @@ def server(tmp_path, monkeypatch) -> Iterator[Server]:
     monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
     with running_server() as server:
         monkeypatch.setenv("KIT_MIRROR", server.url)
-        for name in IMAGENET:
+        for name in FILES:
             publish(name, "0" * 8, monkeypatch)
         (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
         yield server
@@ -34,12 +42,13 @@ def server(tmp_path, monkeypatch) -> Iterator[Server]:
 def publish(name: str, digest: str, monkeypatch) -> WeightFile:
     """Let that file be the published one of a network."""
     url = f"http://no-such-host.invalid/{name}.pth"
-    monkeypatch.setitem(IMAGENET, name, WeightFile(url, digest, 45))
-    return IMAGENET[name]
+    table = IMAGENET if name in IMAGENET else FOR_EXTENSIONS
+    monkeypatch.setitem(table, name, WeightFile(url, digest, 45))
+    return table[name]
 
 
 def put(content: object, name: str = "resnet18") -> Path:
-    path = IMAGENET[name].path
+    path = published_file(name).path
     torch.save(content, path)
     return path
 
@@ -57,46 +66,62 @@ def test_what_is_in_the_cache_is_loaded_and_named(
     path = put(source.state_dict())
     if is_published:
         publish("resnet18", sha256(path)[:8], monkeypatch)
-    model = resnet18(7, pretrained="imagenet")
-    assert model.fc.out_features == 7
-    state = model.state_dict()
+    weights = pretrained_weights("resnet18", "imagenet")
+    assert weights.num_classes == 1000
     assert all(
-        torch.equal(state[name], value)
-        for name, value in source.state_dict().items()
-        if not name.startswith("fc.")
+        torch.equal(weights.state[name], value) for name, value in source.state_dict().items()
     )
-    assert "ImageNet" in model.weights_source
-    assert ("NOT the published file" in model.weights_source) == (not is_published)
-    assert f"weights of resnet18: {model.weights_source}" in capsys.readouterr().out
+    assert "ImageNet" in weights.source
+    assert ("NOT the published file" in weights.source) == (not is_published)
+    assert f"weights of resnet18: {weights.source}" in capsys.readouterr().out
     assert server.names == []
 
 
 def test_missing_weights_are_fetched_or_told_in_one_line(server, source, tmp_path, monkeypatch):
     with pytest.raises(KitError, match=r"cannot download .*save it as") as caught:
-        resnet18(7, pretrained="imagenet")
+        pretrained_weights("resnet18", "imagenet")
     assert "\n" not in str(caught.value)
     torch.save(source.state_dict(), tmp_path / "made.pth")
     publish("resnet18", sha256(tmp_path / "made.pth")[:8], monkeypatch)
     server.files["resnet18.pth"] = (tmp_path / "made.pth").read_bytes()
-    assert resnet18(7, pretrained="imagenet").weights_kind == "ImageNet"
+    assert pretrained_weights("resnet18", "imagenet").kind == "ImageNet"
     assert IMAGENET["resnet18"].is_published()
 
 
-@pytest.mark.parametrize("name", IMAGENET)
+def test_weights_of_an_extension_are_fetched_only_when_it_asks(server, tmp_path, monkeypatch):
+    source = models.convnext_tiny(num_classes=7)
+    torch.save(source.state_dict(), tmp_path / "made.pth")
+    publish("convnext_tiny", sha256(tmp_path / "made.pth")[:8], monkeypatch)
+    server.files["convnext_tiny.pth"] = (tmp_path / "made.pth").read_bytes()
+    weights = pretrained_weights("convnext_tiny", "imagenet")
+    assert (weights.kind, weights.num_classes) == ("ImageNet", 7)
+    source.load_state_dict(weights.state)
+    assert server.names == ["convnext_tiny.pth"] and "convnext_tiny" not in IMAGENET
+    with pytest.raises(KitError, match="no drawn weights of 'convnext_tiny': there are those of"):
+        pretrained_weights("convnext_tiny", "drawn")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_published_file_is_named_after_its_hash(name):
+    assert PUBLISHED[name].stem.endswith(f"-{FILES[name].sha256_prefix}")
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_the_published_weights_are_known_as_such(name, monkeypatch):
     if not PUBLISHED[name].is_file():
         pytest.skip(f"the weights of {name} are not in TORCH_HOME")
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(PUBLISHED[name].parents[2]))
-    network = {"resnet18": resnet18, "efficientnet_b5": efficientnet_b5}[name]
-    assert PUBLISHED[name].name in network(5, pretrained="imagenet").weights_source
+    assert PUBLISHED[name].name in pretrained_weights(name, "imagenet").source
 
 
-@pytest.mark.parametrize("network", [resnet18, efficientnet_b5])
-@pytest.mark.parametrize("name", ["ImageNet", ""])
-def test_unknown_weights(network, name):
-    with pytest.raises(KitError, match=f"unknown weights '{name}': use 'imagenet', 'drawn'"):
-        network(7, pretrained=name)
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("origin", ["ImageNet", ""])
+def test_unknown_weights(name, origin):
+    with pytest.raises(KitError, match=f"unknown weights '{origin}': use 'imagenet' or 'drawn'"):
+        pretrained_weights(name, origin)
+    with pytest.raises(KitError, match="no weights of 'vgg': there are those of resnet18, eff"):
+        pretrained_weights("vgg", "drawn")
 
 
 # Files that cannot be used
@@ -117,7 +142,7 @@ def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path, wrap):
     trace = tmp_path / "trace"
     path = put(wrap(Malicious(trace)))
     with pytest.raises(KitError, match=f"{path.name} holds more than weights"):
-        resnet18(7, pretrained="imagenet")
+        pretrained_weights("resnet18", "imagenet")
     assert not trace.exists()
     torch.load(path, weights_only=False)
     assert trace.exists()  # it would have
@@ -129,7 +154,7 @@ def test_a_truncated_file_is_named(source, kept):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(KitError, match=path.name):
-        resnet18(7, pretrained="imagenet")
+        pretrained_weights("resnet18", "imagenet")
 
 
 @pytest.mark.parametrize("damage", ["truncated", "malicious", "of another network"])
@@ -146,9 +171,9 @@ def test_a_damaged_file_is_replaced_by_the_published_one(
         put({"conv1.weight": Malicious(tmp_path / "trace")})
     else:
         put({"weight": torch.zeros(3)})
-    model = resnet18(7, pretrained="imagenet")
-    assert torch.equal(model.conv1.weight, source.conv1.weight)
-    assert "NOT the published" not in model.weights_source
+    weights = pretrained_weights("resnet18", "imagenet")
+    assert torch.equal(weights.state["conv1.weight"], source.conv1.weight)
+    assert "NOT the published" not in weights.source
     assert f"{path.name} cannot be used: fetching it again" in capsys.readouterr().out
     assert not (tmp_path / "trace").exists()
 
@@ -157,7 +182,7 @@ def test_without_network_a_damaged_file_is_kept_and_told_in_one_line():
     path = put({"weight": torch.zeros(3)})
     before = path.read_bytes()
     with pytest.raises(KitError, match=r"another network.*; cannot download") as caught:
-        resnet18(7, pretrained="imagenet")
+        pretrained_weights("resnet18", "imagenet")
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == before
 
@@ -166,7 +191,7 @@ def test_a_published_file_that_does_not_fit_is_not_fetched_again(server, monkeyp
     path = put({"weight": torch.zeros(3)})
     publish("resnet18", sha256(path)[:8], monkeypatch)
     with pytest.raises(KitError, match=r"another network: delete it \([^;]*$"):
-        resnet18(7, pretrained="imagenet")
+        pretrained_weights("resnet18", "imagenet")
     assert server.names == [] and path.is_file()
 
 
@@ -176,4 +201,4 @@ def test_a_published_file_that_does_not_fit_is_not_fetched_again(server, monkeyp
 def test_weights_of_another_network_are_named(tmp_path, content):
     torch.save(content, tmp_path / "some.pth")
     with pytest.raises(KitError, match=r"some.pth .*damaged or of another network"):
-        load_state(models.resnet18(weights=None), tmp_path / "some.pth")
+        read_state(tmp_path / "some.pth", "fc")

@@ -46,4 +46,5 @@ def made_result(
     }  # fmt: skip
     names = [f"class {label}" for label in range(classes)]
     predictions = torch.where(right, labels, (labels + 1) % classes)
-    return Result(record, list(ids or map(str, range(total))), labels, predictions, names)
+    ids, sure = list(ids or map(str, range(total))), torch.linspace(0.5, 1, total)
+    return Result(record, ids, labels, predictions, sure, names)

@@ -288,8 +288,8 @@ def epoch_lines(record: dict) -> list[str]:
 
 
 def comparison(hand_in: HandIn) -> str:
-    none = torch.zeros(0)
-    results = [Result(record, [], none, none, []) for record in hand_in.records.values()]
+    none = torch.zeros(0, dtype=torch.int64)
+    results = [Result(record, [], none, none, none, []) for record in hand_in.records.values()]
     return str(comparison_table(results))
 
 
