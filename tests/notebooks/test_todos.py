@@ -1,60 +1,96 @@
 """The TODO cells of the notebooks: a solution passes its checks, and what goes wrong does not.
 
-They run here as they are, one after the other, on a few small pictures of noise.
+They run here as they are, one after the other, on a few small pictures of noise; of the cells
+between them only those that make a name which a TODO or its check uses.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import TensorDataset
 
 from coursekit.handin.edition import roles
-from coursekit.notebooks import METHOD_OF, code_cells, read_notebook, select_notebooks
+from coursekit.notebooks import METHOD_OF, read_notebook, select_notebooks
 from coursekit.questions import BEGIN, END
+from coursekit.train.networks import bn_cnn
 from helpers.data import Data
 from helpers.errors import KitError
+from helpers.lib.loaders import make_loader
 from helpers.recipes import get_recipe
 from helpers.workspace import find_workspace
+from tools.mistakes import MISTAKES, RIGHT_WAYS, Mistake
 
-CLASSES, PICTURES = 5, 10
-MISTAKES = [  # what stands in a solution, and what somebody may write instead
-    (r"label_smoothing=recipe\.label_smoothing", "label_smoothing=0.3"),
-    (r"optim\.AdamW", "optim.Adam"),
-    (r"optim\.SGD\((.*?)momentum=0.9, nesterov=True,", r"optim.Adagrad(\1"),
-    (r"optimizer, recipe\.head_lr", "optimizer, 1.0"),
-    (r"weight_decay=recipe\.weight_decay", "weight_decay=0"),
-    (r"total_steps=recipe\.num_epochs \* len\(data\.train\)", "total_steps=recipe.num_epochs"),
-    (r"num_epochs=recipe\.num_epochs", "num_epochs=1"),
-    (r"\(data\.num_classes", "(1000"),
-    (r"pretrained=workspace\.pretrained", "pretrained=None"),
-    (r"    model\.parameters\(\), lr", "    list(model.parameters())[:2], lr"),
-    (r"model\.fc\.parameters\(\), lr", "model.parameters(), lr"),
-    (r"\[\{.*?\}, \{.*?\}\]", '[{"params": head}, {"params": backbone}]'),
-    (r"\[\{.*?\}, \{.*?\}\]", '[{"params": []}, {"params": head}]'),
-    (r"\[\{.*?\}, \{.*?\}\]", "model.parameters()"),
-    (r"\[recipe\.backbone_lr, recipe\.head_lr\]", "[recipe.head_lr, recipe.head_lr]"),
-    (r'keep="fc"', 'keep="layer4"'),
-    (r"freeze\(model, .*?\)", "model"),
-    (r"views=2", "views=1"),
-]
+CLASSES, PICTURES, BATCH = 5, 10, 5
+BATCHES = {"02": 4}  # of train: gradients that nobody zeroes show in the third; elsewhere 2
+GIVEN = {"workspace", "recipe", "data"}  # made here, and not by the notebook
 
 
-def steps_of(number: str) -> list[tuple[str, str]]:
-    """The TODOs of a notebook in their order, each as its source and that of its check."""
+class Step(NamedTuple):
+    """A TODO and its check, and what has to run before each."""
+
+    before: tuple[str, ...]
+    todo: str
+    between: tuple[str, ...]
+    check: str
+
+
+def steps_of(number: str) -> list[Step]:
+    """The TODOs of a notebook in their order."""
     (path,) = select_notebooks([number])
-    notebook, steps, todo = read_notebook(path), [], ""
-    for cell, role in zip(notebook.cells, roles(notebook), strict=True):
+    notebook = read_notebook(path)
+    cells = [
+        (role, cell.source)
+        for cell, role in zip(notebook.cells, roles(notebook), strict=True)
+        if cell.cell_type == "code"
+    ]
+    needed, wanted = set(), set()
+    for place, (role, source) in reversed(list(enumerate(cells))):
+        made, used = names_in(source)
+        if role in ("todo", "check") or (made - GIVEN) & wanted:
+            needed.add(place)
+            wanted = (wanted - made) | used
+    steps, before, todo, between = [], [], "", []
+    for place, (role, source) in enumerate(cells):
         if role == "todo":
-            todo = cell.source
+            todo, between = source, []
         elif role == "check":
-            steps.append((todo, cell.source))
+            steps.append(Step(tuple(before), todo, tuple(between), source))
+            before, todo = [], ""
+        elif place in needed:
+            (between if todo else before).append(without_start(source))
     return steps
+
+
+def names_in(source: str) -> tuple[set[str], set[str]]:
+    """The names that a cell makes, and those that it uses."""
+    made, used = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            made.add(node.name)
+        elif isinstance(node, ast.alias):
+            made.add(node.asname or node.name.partition(".")[0])
+    return made, used
+
+
+def without_start(source: str) -> str:
+    """A cell without the lines that make what is given here."""
+    tree = ast.parse(source)
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.Assign) and names_in(ast.unparse(node))[0] & GIVEN)
+    ]
+    return ast.unparse(tree)
 
 
 STEPS = {number: steps_of(number) for number in METHOD_OF}
@@ -66,40 +102,51 @@ def solution_of(todo: str) -> str:
 
 
 def mistakes() -> list[Any]:
-    """Each TODO with one thing wrong in its solution; of equal ones in two notebooks, the first."""
-    found = {}
-    for number, place in TODOS:
-        todo = STEPS[number][place][0]
-        for right, wrong in MISTAKES:
-            solution = re.sub(right, wrong, solution_of(todo), flags=re.DOTALL)
-            if solution != solution_of(todo) and solution not in found:
-                source = todo.replace(solution_of(todo), solution)
-                name = f"{number}: {wrong[:30]}"
-                found[solution] = pytest.param(number, place, source, id=name)
-    return list(found.values())
+    """Each mistake in each TODO whose solution has the lines that it replaces."""
+    found = []
+    for number, listed in MISTAKES.items():
+        for mistake in listed:
+            places = [
+                place
+                for place, step in enumerate(STEPS[number])
+                if spoiled(step.todo, mistake) is not None
+            ]
+            assert places, f"notebook {number} has no solution with {mistake.right}"
+            found += [
+                pytest.param(number, place, mistake, id=f"{number}: {mistake.what}")
+                for place in places
+            ]
+    return found
+
+
+def spoiled(todo: str, mistake: Mistake) -> str | None:
+    """A TODO with this mistake in its solution; None where there is no such line."""
+    solution = solution_of(todo)
+    wrong, count = re.subn(mistake.right, mistake.wrong, solution, flags=re.DOTALL)
+    return todo.replace(solution, wrong) if count else None
 
 
 @pytest.fixture
-def names(tmp_path, monkeypatch, request) -> dict[str, Any]:
-    """What the cells above the first TODO of a notebook have made."""
+def names(tmp_path, monkeypatch, request) -> Iterator[dict[str, Any]]:
+    """What a notebook has made in its setup, for a few pictures of noise."""
     number = request.getfixturevalue("number")
     monkeypatch.setenv("KIT_RESULTS", str(tmp_path))
-    (path,) = select_notebooks([number])
-    tree = ast.parse(code_cells(read_notebook(path))[0].source)
-    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    names: dict[str, Any] = {}
-    exec(ast.unparse(ast.Module(imports, [])), names)
-    images = torch.randn(PICTURES, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    pictures = TensorDataset(images, torch.arange(PICTURES) % CLASSES)
+    counts = {"train": BATCH * BATCHES.get(number, 2), "val": PICTURES, "test": PICTURES}
     loaders = {
-        split: DataLoader(pictures, batch_size=5, shuffle=split == "train")
-        for split in ("train", "val", "test")
+        split: make_loader(noise(count), BATCH, seed=0, shuffle=split == "train")
+        for split, count in counts.items()
     }
-    return names | {
+    yield {
         "workspace": find_workspace(profile="mini", device="cpu"),
         "recipe": replace(get_recipe(METHOD_OF[number], "mini"), num_epochs=3),
         "data": Data.from_loaders(loaders),
     }
+    plt.close("all")  # what a notebook would have shown
+
+
+def noise(count: int) -> TensorDataset:
+    images = torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    return TensorDataset(images, torch.arange(count) % CLASSES)
 
 
 def run(names: dict[str, Any], *sources: str) -> None:
@@ -110,22 +157,49 @@ def run(names: dict[str, Any], *sources: str) -> None:
 @pytest.mark.parametrize("number", STEPS)
 def test_the_solutions_pass_their_checks(number, names):
     assert STEPS[number]
-    for todo, check in STEPS[number]:
-        assert todo.partition(BEGIN)[0].splitlines()[-1].startswith("# ")  # it says what to write
-        run(names, todo, check)
+    for step in STEPS[number]:
+        said = step.todo.partition(BEGIN)[0].rstrip().splitlines()[-1]
+        assert said.lstrip().startswith("# ")  # what to write
+        run(names, *step.before, step.todo, *step.between, step.check)
 
 
-@pytest.mark.parametrize(("number", "place", "source"), mistakes())
-def test_a_mistake_does_not_pass(number, place, source, names):
-    for todo, _ in STEPS[number][:place]:
-        run(names, todo)
-    with pytest.raises((AssertionError, ValueError, KitError)):
-        run(names, source, STEPS[number][place][1])
+@pytest.mark.parametrize("number", ["02"])
+def test_the_network_of_the_solution_is_the_one_that_the_tools_train(number, names):
+    run(names, *STEPS[number][0].before, STEPS[number][0].todo)
+    torch.manual_seed(0)
+    ours = names["CNN"](102)
+    torch.manual_seed(0)
+    theirs = bn_cnn(102)
+    assert sum(value.numel() for value in ours.parameters()) == 415_110
+    pairs = zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
 
 
-def test_something_can_go_wrong_in_each_todo():
-    spoiled = {
-        solution_of(STEPS[number][place][0])
-        for number, place, _ in (one.values for one in mistakes())
-    }
-    assert spoiled == {solution_of(STEPS[number][place][0]) for number, place in TODOS}
+@pytest.mark.parametrize(("number", "place", "mistake"), mistakes())
+def test_a_mistake_is_told(number, place, mistake, names):
+    for step in STEPS[number][:place]:
+        run(names, *step.before, step.todo, *step.between, step.check)
+    step = STEPS[number][place]
+    run(names, *step.before)
+    with pytest.raises((AssertionError, RuntimeError, ValueError, KitError), match=mistake.says):
+        run(names, spoiled(step.todo, mistake), *step.between, step.check)
+
+
+@pytest.mark.parametrize(("number", "place"), TODOS)
+def test_each_todo_tells_two_mistakes_at_least(number, place):
+    told = [
+        mistake.what for mistake in MISTAKES[number] if spoiled(STEPS[number][place].todo, mistake)
+    ]
+    assert len(told) >= 2, f"{told} in\n{STEPS[number][place].todo}"
+
+
+@pytest.mark.parametrize(
+    ("number", "place", "way"),
+    [(number, place, way) for number, ways in RIGHT_WAYS.items() for place, way in ways],
+)
+def test_another_right_way_passes_all_checks(number, place, way, names):
+    for number_of_step, step in enumerate(STEPS[number]):
+        todo = step.todo
+        if number_of_step == place:
+            todo = todo.replace(solution_of(todo), way)
+        run(names, *step.before, todo, *step.between, step.check)
