@@ -11,9 +11,7 @@ from torch import nn
 from helpers import count_parameters
 from lib import (
     count_macs,
-    decay_groups,
     densenet_like,
-    five_block_cnn,
     newnet,
     resnet_heavy,
     resnet_light,
@@ -34,7 +32,7 @@ PUBLISHED = {
     "densenet_like 12": (densenet_like, 508_447, 126.51, 16.30),
     "densenet_like 16": (partial(densenet_like, growth=16, chunks=5), 1_098_724, 223.56, 28.75),
 }
-NETS = [build for build, *_ in PUBLISHED.values()] + [five_block_cnn, three_conv_cnn]
+NETS = [build for build, *_ in PUBLISHED.values()] + [three_conv_cnn]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -85,14 +83,3 @@ def test_blocks_add_and_concatenate():
     out = dense_block(4, 12)(maps)
     assert out.shape == (2, 4 + 8 * 12, 5, 5)
     assert torch.equal(out[:, :4], maps)  # the first channels come out as they went in
-
-
-def test_only_weights_decay():
-    model = resnet_light(10)
-    model.head.requires_grad_(False)
-    decayed, others = decay_groups(model, 0.1)
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
-    assert {p.dim() for p in decayed["params"]} == {4}
-    assert {p.dim() for p in others["params"]} == {1}
-    total = sum(p.numel() for group in (decayed, others) for p in group["params"])
-    assert total == count_parameters(model)["trainable"]

@@ -17,6 +17,8 @@ from lib import (
     get_extension_recipe,
     load_small,
     only_classes,
+    plot_runs,
+    plot_seeds,
     show_grad_cam,
 )
 from lib.data import small_train_transform
@@ -241,3 +243,12 @@ def test_runs_are_recorded_apart_and_drawn(workspace, small):
         axis.get_title() for axis in show_grad_cam(model, model[0], images, labels, data).axes
     ]
     assert titles[0] == data.class_names[0] and titles[1].endswith("%") and len(titles) == 6
+    figure = plot_runs({"one": run, "another": run})
+    assert [text.get_text() for text in figure.legends[0].texts] == ["one", "another"]
+    assert [axis.get_ylabel() for axis in figure.axes[2:]] == ["train accuracy", "val accuracy"]
+
+
+def test_seeds_are_drawn_one_by_one_and_as_their_mean():
+    axis = plot_seeds({0: [0.4, 0.6], 0.5: [0.2, 0.3]}, xlabel="dropout", ylabel="accuracy").axes[0]
+    lines = [line.get_ydata() for line in axis.lines]
+    assert np.allclose(lines, [[0.4, 0.2], [0.6, 0.3], [0.5, 0.25]])

@@ -12,16 +12,15 @@ from torch import nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset
 
+from coursekit.train.networks import bn_cnn, resnet18
 from helpers import (
     KitError,
-    bn_cnn,
     check_head,
     compute_features,
     count_parameters,
     freeze,
     get_recipe,
-    replace_head,
-    resnet18,
+    pretrained_weights,
     save_result,
     test,
     train_model,
@@ -88,8 +87,6 @@ def test_fault_2_head_assigned_to_a_name_that_is_not_used():
     model = nn.Module()
     model.body, model._fc = nn.Flatten(), nn.Linear(3 * 64 * 64, 1000)
     model.forward = lambda images: model._fc(model.body(images))
-    with pytest.raises(KitError, match="no linear layer 'fc'"):
-        replace_head(model, "fc", 102)
     model.fc = nn.Linear(1000, 102)
     with pytest.raises(KitError, match="1000 outputs for 102 classes"):
         check_head(model, 102)
@@ -110,7 +107,7 @@ def test_fault_3_batchnorm_of_a_frozen_network_moves():
         means = [name for name in before if name.endswith("running_mean")]
         return sum(not torch.equal(before[name], after[name]) for name in means)
 
-    model = resnet18(5, pretrained=None)
+    model = resnet18(5)
     assert moved(copy.deepcopy(model).requires_grad_(False)) == 20
     assert moved(freeze(model, keep="fc")) == 0
 
@@ -157,10 +154,11 @@ def test_fault_7_a_percent_sign_after_a_fraction():
 
 
 def test_fault_8_no_weights_by_default():
-    """torchvision's networks are random unless weights are asked for; here one has to say."""
-    with pytest.raises(TypeError, match="pretrained"):
-        resnet18(5)
-    assert "random" in str(resnet18(5, pretrained=None).weights_source)
+    """torchvision's networks are random unless weights are asked for; a record says which."""
+    assert not torch.equal(resnet18(5).conv1.weight, resnet18(5).conv1.weight)
+    weights = pretrained_weights("resnet18", "drawn")
+    pretrained = resnet18(5, weights)
+    assert torch.equal(pretrained.conv1.weight, weights.state["conv1.weight"])
 
 
 def test_fault_10_a_schedule_that_is_not_as_long_as_the_run():

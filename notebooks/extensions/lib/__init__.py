@@ -2,7 +2,6 @@
 
 from lib.compact_networks import (
     densenet_like,
-    five_block_cnn,
     resnet_heavy,
     resnet_light,
     resnext_like,
@@ -14,24 +13,26 @@ from lib.fault_lab import FaultLab, train_one_epoch
 from lib.figures import (
     plot_claims,
     plot_faults,
+    plot_runs,
+    plot_seeds,
     plot_with_and_without,
     show_grad_cam,
 )
-from lib.networks import count_macs, decay_groups, newnet
+from lib.networks import count_macs, newnet
 from lib.recipes import get_extension_recipe
 
 __all__ = [
     "FaultLab",
     "count_macs",
-    "decay_groups",
     "densenet_like",
-    "five_block_cnn",
     "get_extension_recipe",
     "load_small",
     "newnet",
     "only_classes",
     "plot_claims",
     "plot_faults",
+    "plot_runs",
+    "plot_seeds",
     "plot_with_and_without",
     "resnet_heavy",
     "resnet_light",

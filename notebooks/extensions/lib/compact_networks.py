@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 from torch import nn
@@ -47,9 +46,7 @@ class Concatenate(nn.Module):
 
 def parts(**layers: nn.Module) -> nn.Sequential:
     """A network of layers with names, in the order given."""
-    network = nn.Sequential(OrderedDict(layers))
-    network.weights_kind = "random"  # type: ignore[assignment]  # for its record
-    return network
+    return nn.Sequential(OrderedDict(layers))
 
 
 def conv_bn(
@@ -123,20 +120,6 @@ def average_head(width: int, num_classes: int) -> nn.Sequential:
 
 
 # Nets
-
-
-def five_block_cnn(num_classes: int) -> nn.Sequential:
-    """Five times convolution, ReLU, BatchNorm and pooling, down to one position; two linear layers.
-
-    846,308 parameters for 100 classes.
-    """
-    layers: list[nn.Module] = []
-    widths = (3, 16, 32, 64, 128, 512)
-    for width_in, width_out in pairwise(widths):
-        layers += [nn.Conv2d(width_in, width_out, 3, padding=1), nn.ReLU(inplace=True)]
-        layers += [nn.BatchNorm2d(width_out), nn.MaxPool2d(2)]
-    head = nn.Sequential(nn.Linear(512, 256), nn.ReLU(inplace=True), nn.Linear(256, num_classes))
-    return parts(features=nn.Sequential(*layers, nn.Flatten()), head=head)
 
 
 def three_conv_cnn(num_classes: int) -> nn.Sequential:

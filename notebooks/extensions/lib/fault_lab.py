@@ -29,8 +29,7 @@ class Finding:
     quantity: str
     values: tuple[Any, Any]  # with the fault and without it
     texts: tuple[str, str]  # the same, as they are shown
-    alarm: str
-    bet: str  # how near it came, "" without one
+    alarm: str  # what it said
 
 
 class FaultLab:
@@ -103,7 +102,6 @@ class FaultLab:
             values=(faulty[quantity], right[quantity]),
             texts=(shown[quantity], other[quantity]),
             alarm=said,
-            bet=told,
         )
         return faulty, right
 
@@ -120,27 +118,6 @@ class FaultLab:
         for name, words in said.items():
             print(f"{name:<24} {'silent' if words is None else f'RINGS: {words}'}")
         return [name for name, words in said.items() if words is not None]
-
-    def summary(self, *, note: str = "") -> None:
-        """Print all faults so far: what each did to its number, and what its alarm said."""
-        findings = list(self.findings.values())
-        rows = [
-            {
-                "Fault": one.title,
-                "What was measured": one.quantity,
-                "With": one.texts[0],
-                "Without": one.texts[1],
-            }
-            for one in findings
-        ]
-        lines = str(Table(rows, note=note)).splitlines()
-        for place, one in enumerate(findings):
-            # Two lines of heading, then two for each fault: the row and its alarm.
-            lines.insert(3 + 2 * place, f"      alarm: {one.alarm}")
-        print("\n".join(lines))
-        bets = [f"{one.title}: {one.bet}" for one in findings if one.bet]
-        if bets:
-            print("", *bets, sep="\n")
 
 
 def rings(alarm: Alarm, result: Measured) -> str | None:
@@ -193,7 +170,7 @@ def train_one_epoch(
         scheduler: moves a step after each batch, too.
 
     Returns:
-        The mean loss over the samples, in nats.
+        The mean loss over the samples.
     """
     network.train()
     loss_sum, seen = 0.0, 0

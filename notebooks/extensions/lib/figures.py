@@ -17,6 +17,7 @@ from helpers.lib.figures import BLUE, COLORS, GREY, VERMILLION, as_array, new_ax
 from helpers.lib.modes import in_eval_mode
 from helpers.networks import grad_cam, lay_over
 from helpers.pictures import denormalize
+from helpers.training import TrainingRun
 from lib.fault_lab import WITH, WITHOUT, Finding
 
 
@@ -58,6 +59,46 @@ def show_grad_cam(
     return figure
 
 
+def plot_runs(runs: Mapping[str, TrainingRun], *, note: str = "") -> Figure:
+    """The curves of up to seven runs: loss above, accuracy below, train left, val right."""
+    figure, axes = new_axes(2, 2, width=9, height=5, note=note)
+    for row, key in zip(axes, ("loss", "accuracy"), strict=True):
+        for axis, split in zip(row, ("train", "val"), strict=True):
+            for (name, run), color in zip(runs.items(), COLORS, strict=False):
+                epochs = [line["epoch"] for line in run.history]
+                values = [line[f"{split}_{key}"] for line in run.history]
+                axis.plot(epochs, values, color=color, label=name)
+            axis.set(xlabel="epoch", ylabel=f"{split} {key}")
+            axis.xaxis.get_major_locator().set_params(integer=True)
+        row[1].sharey(row[0])
+    top = 2 * max(run.first_loss for run in runs.values())  # an epoch's jump would hide the others
+    axes[0, 0].set_ylim(0, min(axes[0, 0].get_ylim()[1], top))
+    axes[1, 0].set_ylim(0, 1)
+    for axis in axes[1]:
+        axis.yaxis.set_major_formatter("{x:.0%}")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
+def plot_seeds(
+    values: Mapping[float, Sequence[float]], *, xlabel: str, ylabel: str, note: str = ""
+) -> Figure:
+    """Accuracies of several seeds by x: a thin line for each seed, a thick one for their mean."""
+    figure, axes = new_axes(width=6.6, height=2.8, note=note)
+    axis, places = axes[0, 0], list(values)
+    for number, of_seed in enumerate(zip(*values.values(), strict=True)):
+        label = "one seed" if number == 0 else None
+        axis.plot(places, of_seed, "o-", ms=4, lw=0.8, color=GREY, label=label)
+    means = [sum(of_seeds) / len(of_seeds) for of_seeds in values.values()]
+    axis.plot(places, means, "s-", color=BLUE, lw=2, label="mean")
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.set_xticks(places)
+    axis.yaxis.set_major_formatter("{x:.0%}")
+    figure.legend(loc="outside right upper", frameon=False, fontsize=8)
+    return figure
+
+
 def plot_with_and_without(
     with_fault: Mapping[float, float],
     without: Mapping[float, float],
@@ -67,16 +108,18 @@ def plot_with_and_without(
     note: str = "",
 ) -> Figure:
     """What a fault of an experiment did to a curve: the values by x with it and without it."""
-    figure, axes = new_axes(width=6, height=2.6, note=note)
+    figure, axes = new_axes(width=6, height=2.8, note=note)
+    axis = axes[0, 0]
     for label, curve, color, style in (
         (WITHOUT, without, BLUE, "o-"),
         (WITH, with_fault, VERMILLION, "s--"),
     ):
-        axes[0, 0].plot(
+        axis.plot(
             list(curve), list(curve.values()), style, ms=4, color=color, label=label, clip_on=False
         )
-    axes[0, 0].set(xlabel=xlabel, ylabel=ylabel)
-    axes[0, 0].legend(frameon=False, fontsize=8)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(loc="outside upper right", frameon=False, ncols=2, fontsize=8)
     return figure
 
 
@@ -108,18 +151,19 @@ def plot_claims(
     values: Sequence[float],
     claims: Mapping[str, tuple[float, float]],
     *,
+    name: str,
     xlabel: str,
     note: str = "",
 ) -> Figure:
-    """Results of several runs as dots, and below them what is claimed of them.
+    """Results of several runs as dots under their `name`, and below them what is claimed of such.
 
     A claim is a value and how far the runs may be from it, either way: it is drawn as a bar.
     """
     figure, axes = new_axes(width=6, height=1.2 + 0.4 * len(claims), note=note)
-    axis, names = axes[0, 0], [f"{len(values)} runs", *claims]
+    axis, names = axes[0, 0], [name, *claims]
     axis.plot(values, [0] * len(values), "o", color=GREY, alpha=0.6, clip_on=False)
-    for place, (value, margin) in enumerate(claims.values(), start=1):
-        color = COLORS[place % 2]  # the first claim red, the second blue, as elsewhere
+    colors = [VERMILLION, *[GREY] * (len(claims) - 2), BLUE]
+    for place, ((value, margin), color) in enumerate(zip(claims.values(), colors, strict=True), 1):
         axis.plot([value - margin, value + margin], [place] * 2, lw=6, color=color, alpha=0.4)
         axis.plot(value, place, "|", ms=14, mew=2, color=color)
     axis.set(xlabel=xlabel, ylim=(len(names) - 0.5, -0.5))

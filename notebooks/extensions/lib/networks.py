@@ -1,8 +1,6 @@
-"""The published "NewNet", and what a network costs: weight decay by group, multiply-accumulates."""
+"""The published "NewNet", and how many multiply-accumulates a network needs."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import nn
@@ -34,20 +32,6 @@ def newnet(num_classes: int = 102, *, device: str = "meta") -> nn.Sequential:
         layers += [nn.Linear(2048, 1024), nn.ReLU(inplace=True)]
         layers += [nn.Linear(1024, 512), nn.ReLU(inplace=True), nn.Linear(512, num_classes)]
         return nn.Sequential(*layers)
-
-
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The trainable parameters as an optimizer takes them, with weight decay for weights only.
-
-    Decay keeps a weight from growing for the sake of a few pictures. A bias or a number of
-    BatchNorm does no such thing: pulling it towards zero only shifts or shrinks a whole channel.
-    These are the parameters with one dimension.
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trainable if p.dim() > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.dim() <= 1], "weight_decay": 0.0},
-    ]
 
 
 def count_macs(model: nn.Module, size: int) -> int:

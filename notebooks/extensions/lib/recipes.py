@@ -81,15 +81,15 @@ _ROWS: dict[tuple[str, str], list[tuple[Any, ...]]] = {
     # which OneCycleLR would divide by zero for.
     ("08", "finetune"): [
         ("full",  32, .20, None, 128,  20, "Adam",  1e-3, 1e-3, 0, .3, 0, PLAIN),
-        ("mini",  32, .15,   20,  20,   4, "Adam",  1e-3, 1e-3, 0, .3, 0, PLAIN),
+        ("mini",  32, .15,   20,  50,  12, "Adam",  1e-3, 1e-3, 0, .3, 0, PLAIN),
     ],
     ("08", "resized"): [
         ("full", 224, .20,  500,  64,  20, "Adam",  3e-3, None, 0, .3, 0, PLAIN),
-        ("mini",  64, .15,   20,  20,  20, "Adam",  3e-3, None, 0, .3, 0, PLAIN),
+        ("mini",  64, .15,   20,  50,  12, "Adam",  3e-3, None, 0, .3, 0, PLAIN),
     ],
     ("08", "tiny_set"): [
         ("full",  32, .20,  500,  64,  50, "Adam",  1e-3, 1e-3, 0, .3, 0, FLIP_AND_TURN),
-        ("mini",  32, .15,   10,  20,   4, "Adam",  1e-3, 1e-3, 0, .3, 0, FLIP_AND_TURN),
+        ("mini",  32, .15,   10,  25,  32, "Adam",  1e-3, 1e-3, 0, .3, 0, FLIP_AND_TURN),
     ],
     ("09", "compact"): [
         ("full",  32, .10, None, 128, 100, "AdamW", 3e-3, None, 1e-1, .1, 0, FLIP_AND_SHIFT),
