@@ -21,7 +21,7 @@ COMPARISON = "06"  # reads what the others wrote: it is out of date as soon as o
 MAY_FAIL = "raises-exception"  # nbval's tag of a cell whose error is meant
 OWN_METADATA = "kit"  # the key of what `release` notes in a notebook's metadata
 MOST_LINES = 25  # of a code cell
-MOST_BYTES = 400_000
+MOST_BYTES = 500_000
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 
 # Folders that stand at the top of somebody's machine. A longer list would find fractions in prose.

@@ -69,7 +69,8 @@ def _balance(data: Data, split: str) -> str:
     )
     if fewest == most:
         return f"every class has {most:,} picture{'s' * (most != 1)}"
-    ratio = f", {most / fewest:.1f} times as many" if fewest else ""
+    is_more = fewest and most / fewest >= 1.05  # else it would be "1.0 times as many"
+    ratio = f", {most / fewest:.1f} times as many" if is_more else ""
     return f"from {fewest:,} ({least}) to {most:,} ({largest}) pictures{ratio}"
 
 

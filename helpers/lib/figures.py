@@ -26,6 +26,7 @@ COLORS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, "black")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DPI = 100
 JPEG_QUALITY = 85
+PNG_COLORS = 256
 MOST_NAMES = 15  # classes whose names fit below a figure
 NO_RESULTS = "no results yet: run notebooks 02 to 05 first"
 
@@ -174,9 +175,14 @@ def shows_pictures(figure: Figure) -> bool:
 
 
 def png_of(figure: Figure, *, dpi: float | None = None) -> bytes:
-    """A figure as a PNG: sharp, and small where it is lines and letters."""
-    file = io.BytesIO()
-    _drawn(figure, dpi).save(file, format="png", optimize=True)
+    """A figure of lines and letters as a PNG: sharp, and with a palette, which they fit, small.
+
+    Pictures do not fit it: their skies would have steps.
+    """
+    file, drawn = io.BytesIO(), _drawn(figure, dpi)
+    if not shows_pictures(figure):
+        drawn = drawn.quantize(PNG_COLORS, method=Image.Quantize.MEDIANCUT)
+    drawn.save(file, format="png", optimize=True)
     return file.getvalue()
 
 

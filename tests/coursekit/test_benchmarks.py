@@ -280,6 +280,7 @@ def test_the_curve_of_the_tutorial_is_recorded_and_read(bench, data, cnn, tmp_pa
         plan = dataclasses.replace(bench.plan, quick=False, **options)
         return sides.tutorial_curve(Bench(bench.workspace, plan), "finetune", data, cnn)
 
+    monkeypatch.setattr(Bench, "weights", "these")
     assert curve() is None
     assert curve(in_full=True)["seconds"] == 30
     read = curve()

@@ -103,7 +103,8 @@ def test_the_command_does_what_the_notebook_does(number, results, picture_folder
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_has_its_network_and_head(method):
-    model = build_network(method, 5, None)
+    model, weights = build_network(method, 5, None)
+    assert weights == "random"
     head = model.get_submodule(METHODS[method].head)
     last = [layer for layer in head.modules() if isinstance(layer, nn.Linear)][-1]
     assert last.out_features == 5

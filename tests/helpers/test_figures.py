@@ -286,14 +286,15 @@ def test_the_schedule_that_is_drawn_is_the_one_that_is_followed():
     assert np.allclose(drawn, followed)
 
 
-def test_a_notebook_shows_pictures_as_jpeg_and_lines_as_png_in_full_colour(data):
+def test_a_notebook_shows_pictures_in_full_colour_and_lines_as_small_pngs(data):
     pictures, lines = helpers.show_samples(data), helpers.plot_class_balance(data)
     assert callable(pictures._ipython_display_)
     assert shows_pictures(pictures) and not shows_pictures(lines)
     shown = Image.open(io.BytesIO(jpeg_of(pictures)))
     assert (shown.format, shown.mode) == ("JPEG", "RGB")
     drawn = Image.open(io.BytesIO(png_of(lines)))
-    assert (drawn.format, drawn.mode) == ("PNG", "RGB")  # no palette, which would show in a sky
+    assert (drawn.format, drawn.mode) == ("PNG", "P")
+    assert Image.open(io.BytesIO(png_of(pictures))).mode == "RGB"  # a palette shows in a sky
 
 
 # Vectors in two dimensions

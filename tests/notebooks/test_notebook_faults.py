@@ -61,7 +61,7 @@ FAULTS = [  # a cell of the notebook, what is changed there, and what is said
     (2, {"outputs": [shown("/tmp/x.pt\n")]}, "it holds the absolute path /tmp/x.pt"),
     (4, {"outputs": [value("Path('/Users/me')")]}, "it holds the absolute path /Users/me"),
     (1, {"outputs": [WIDGET]}, "code cell 1 shows a widget"),
-    (0, {"source": "long " * 80_001}, "more than 400,000: show smaller or fewer figures"),
+    (0, {"source": "long " * 100_001}, "more than 500,000: show smaller or fewer figures"),
 ]
 
 
