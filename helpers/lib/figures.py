@@ -4,8 +4,10 @@ weigh megabytes."""
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import textwrap
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -26,6 +28,13 @@ COLORS = (BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, "black")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DPI = 100
 JPEG_QUALITY = 85
+# Fonts for scripts that matplotlib's own lacks, as Linux, Windows and macOS have them.
+OTHER_SCRIPTS = (
+    "Noto Sans CJK JP", "Noto Sans CJK SC", "WenQuanYi Zen Hei", "Droid Sans Fallback",
+    "Microsoft YaHei", "SimHei", "Yu Gothic", "Malgun Gothic", "Nirmala UI", "PingFang SC",
+    "Hiragino Sans", "Apple SD Gothic Neo", "Arial Unicode MS", "Noto Sans Devanagari",
+    "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai",
+)  # fmt: skip
 PNG_COLORS = 256
 MOST_NAMES = 15  # classes whose names fit below a figure
 NO_RESULTS = "no results yet: run notebooks 02 to 05 first"
@@ -196,6 +205,32 @@ def jpeg_of(figure: Figure, *, dpi: float | None = None) -> bytes:
 
 
 def _drawn(figure: Figure, dpi: float | None) -> Image.Image:
+    """A figure as a picture; class names may be in any script that an installed font has."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_fontfamily(list(_fonts()))
     raw = io.BytesIO()
-    figure.savefig(raw, format="png", dpi=dpi or figure.dpi, facecolor="white")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.filterwarnings("always", "Glyph .* missing from")
+        figure.savefig(raw, format="png", dpi=dpi or figure.dpi, facecolor="white")
+    if any("missing from" in str(one.message) for one in caught):
+        _tell_of_missing_letters()
     return Image.open(raw).convert("RGB")
+
+
+@functools.lru_cache(maxsize=1)
+def _fonts() -> tuple[str, ...]:
+    """matplotlib's own font, and after it those that are installed for scripts that it lacks."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    return ("DejaVu Sans", *(name for name in OTHER_SCRIPTS if name in installed))
+
+
+@functools.lru_cache(maxsize=1)
+def _tell_of_missing_letters() -> None:
+    print(
+        "NOTE: no installed font has some letters of these names, so figures show boxes in their "
+        f"place: install one such as {OTHER_SCRIPTS[0]}, or rename the class folders"
+    )

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 
 import helpers
 from helpers import METHODS, train_model
+from helpers.lib import figures
 from helpers.lib.figures import jpeg_of, png_of, shows_pictures
 from helpers.network_plots import neighbours_alike, principal_components
 from helpers.pictures import denormalize
@@ -284,6 +285,25 @@ def test_the_schedule_that_is_drawn_is_the_one_that_is_followed():
         if len(followed) < 8:
             schedule.step()
     assert np.allclose(drawn, followed)
+
+
+def test_letters_that_no_font_has_are_told_once_and_without_warnings(monkeypatch, capsys, recwarn):
+    monkeypatch.setattr(figures, "_fonts", lambda: ("DejaVu Sans",))  # it has no Chinese
+    figures._tell_of_missing_letters.cache_clear()
+    for _ in range(2):
+        png_of(helpers.imshow(torch.zeros(3, 20, 20), "\N{CJK UNIFIED IDEOGRAPH-82B1}"))
+    said = capsys.readouterr().out
+    assert said.count("NOTE: no installed font has some letters of these names") == 1
+    assert not [one for one in recwarn if "Glyph" in str(one.message)]
+
+
+def test_a_font_that_is_installed_for_another_script_is_used(monkeypatch):
+    monkeypatch.setattr(figures, "OTHER_SCRIPTS", ("No Such Font", "DejaVu Serif"))
+    figures._fonts.cache_clear()
+    figure = helpers.imshow(torch.zeros(3, 20, 20), "rose")
+    png_of(figure)
+    figures._fonts.cache_clear()
+    assert figure.axes[0].title.get_fontfamily() == ["DejaVu Sans", "DejaVu Serif"]
 
 
 def test_a_notebook_shows_pictures_in_full_colour_and_lines_as_small_pngs(data):
