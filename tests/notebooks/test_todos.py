@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -102,8 +103,12 @@ def solution_of(todo: str) -> str:
 
 
 def mistakes() -> list[Any]:
-    """Each mistake in each TODO whose solution has the lines that it replaces."""
-    found = []
+    """Each mistake in each TODO whose solution has the lines that it replaces.
+
+    A step of 05 takes seconds: of its mistakes two a TODO run each time, all with `-m slow`.
+    """
+    found: list[Any] = []
+    told = Counter[tuple[str, int]]()
     for number, listed in MISTAKES.items():
         for mistake in listed:
             places = [
@@ -112,10 +117,12 @@ def mistakes() -> list[Any]:
                 if spoiled(step.todo, mistake) is not None
             ]
             assert places, f"notebook {number} has no solution with {mistake.right}"
-            found += [
-                pytest.param(number, place, mistake, id=f"{number}: {mistake.what}")
-                for place in places
-            ]
+            for place in places:
+                told[number, place] += 1
+                is_slow = number == "05" and told[number, place] > 2
+                marks = [pytest.mark.slow] if is_slow else []
+                name = f"{number}: {mistake.what}"
+                found.append(pytest.param(number, place, mistake, id=name, marks=marks))
     return found
 
 
