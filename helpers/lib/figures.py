@@ -214,8 +214,11 @@ def _drawn(figure: Figure, dpi: float | None) -> Image.Image:
     with warnings.catch_warnings(record=True) as caught:
         warnings.filterwarnings("always", "Glyph .* missing from")
         figure.savefig(raw, format="png", dpi=dpi or figure.dpi, facecolor="white")
-    if any("missing from" in str(one.message) for one in caught):
-        _tell_of_missing_letters()
+    for one in caught:
+        if "missing from" in str(one.message):
+            _tell_of_missing_letters()
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return Image.open(raw).convert("RGB")
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from tools.mistakes.fine_tuning import fine_tuning
 from tools.mistakes.mistake import Mistake
 
 MISTAKES_05 = [
-    # Weights and head.
     Mistake(
         "head under another name",
         r"model\._fc = ",
@@ -13,115 +13,12 @@ MISTAKES_05 = [
         r"new head is not in use, .* fc\.weight, .*right name",
     ),
     Mistake(
-        "head of 1,000 outputs",
-        r"in_features, data\.num_classes",
-        "in_features, 1000",
-        r"1000 outputs for 5 classes: its last layer needs an output for each",
-    ),
-    Mistake(
-        "old head kept",
-        r"model\._fc = .*",
-        "",
-        r"72 outputs for 5 classes: its last layer needs an output for each",
-    ),
-    Mistake(
-        "random weights",
-        r"model\.load_state_dict\(weights\.state\)\n",
-        "",
-        r"random weights: load .* before the head is replaced",
-    ),
-    Mistake(
-        "loaded when the head was replaced",
-        r"(model\.load_state_dict\(weights\.state\)\n)(.*)",
-        r"\2\1",
-        r"size mismatch for _fc\.weight",
-    ),
-    Mistake(
-        "backbone frozen",
-        r"(model\.load_state_dict\(weights\.state\)\n)",
-        r"\1model.requires_grad_(False)\n",
-        r"frozen: fine-tuning trains all layers",
-    ),
-    # Groups and schedule.
-    Mistake(
-        "groups swapped",
-        r"(\[\n)( +\{.*?\},\n)( +\{.*?\},\n)",
-        r"\1\3\2",
-        r"the head is in the first group",
-    ),
-    Mistake(
-        "head in both groups",
-        r"\[p for name, p in .*?\]",
-        "list(model.parameters())",
-        r"more than one parameter group",
-    ),
-    Mistake(
-        "BatchNorm forgotten",
-        r"not name\.startswith\(\"_fc\.\"\)",
-        '"conv" in name',
-        r"tensors are in no group and would not learn: ",
-    ),
-    Mistake(
-        "head alone",
-        r"\{\"params\": backbone.*?\},\n",
-        "",
-        r"max_lr|two groups",
-    ),
-    Mistake(
-        "all in one group",
-        r"\[\n.*?\n    \],",
-        "model.parameters(),",
-        r"max_lr|two groups",
-    ),
-    Mistake(
-        "one rate for all",
-        r"\[recipe\.backbone_lr, recipe\.head_lr\]",
-        "recipe.head_lr",
-        r"the highest rates are .*: give both to OneCycleLR",
-    ),
-    Mistake(
-        "rates swapped",
-        r"\[recipe\.backbone_lr, recipe\.head_lr\]",
-        "[recipe.head_lr, recipe.backbone_lr]",
-        r"the highest rates are .*: give both to OneCycleLR",
-    ),
-    Mistake(
-        "no weight decay",
-        r"weight_decay=recipe\.weight_decay",
-        "weight_decay=0",
-        r"weight_decay of both groups",
-    ),
-    Mistake(
-        "schedule that moves the momentum",
-        r" cycle_momentum=False,",
-        "",
-        r"cycle_momentum=False, or the schedule moves",
-    ),
-    Mistake(
-        "schedule of a step an epoch",
-        r"total_steps=recipe\.num_epochs \* len\(data\.train\)",
-        "total_steps=recipe.num_epochs",
-        r"Tried to step 4 times|a step for each batch",
-    ),
-    Mistake(
         "Adam",
         r"optim\.AdamW",
         "optim.Adam",
         r"the recipe asks for AdamW",
     ),
-    # Loss and training.
-    Mistake(
-        "no label smoothing",
-        r"label_smoothing=recipe\.label_smoothing",
-        "",
-        r"label_smoothing of the loss",
-    ),
-    Mistake(
-        "an epoch fewer",
-        r"num_epochs=recipe\.num_epochs,",
-        "num_epochs=recipe.num_epochs - 1,",
-        r"a schedule must be as long as its run",
-    ),
+    *fine_tuning("_fc"),
 ]
 
 # Other right ways: the place of the TODO in the notebook, and what a student writes there.
